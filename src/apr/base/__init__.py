@@ -1,0 +1,1 @@
+"""Errors, files, digests, environment: what every room stands on (stdlib only)."""

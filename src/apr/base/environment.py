@@ -1,0 +1,68 @@
+"""What the machine and the caller's environment say."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The folder for downloads: `APR_CACHE`, else `XDG_CACHE_HOME/apr`, else `~/.cache/apr`."""
+    if chosen := os.environ.get("APR_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "apr"
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that can be allocated now without swapping, in bytes; None where the system does not say.
+
+    The smaller of /proc/meminfo and the control group's limit: inside a container only the latter is true.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    limit = _control_group_bytes()
+    known = [value for value in (free, limit) if value is not None]
+    return min(known) if known else None
+
+
+def _control_group_bytes() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used)
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of the interpreter and of the named distributions; those not installed are left out."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor as the kernel names them; empty where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(found.partition(":")[2].split())

@@ -1,0 +1,183 @@
+"""The root of every error a user can meet.
+
+An error is a value: a stable id, typed fields, one sentence made from them, and the next thing to do. Nothing
+is worded at the raise site, so the same defect reads the same everywhere and `--format json` carries the
+fields themselves. Each room keeps its own leaves in its `errors` module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+EXIT_OK = 0
+EXIT_NO = 1  # the answer is no: the input was judged and refused
+EXIT_NO_ANSWER = 2  # no answer: usage, a missing file, a full disk, an interruption
+EXIT_BUG = 3
+
+_REGISTRY: dict[str, type[AprError]] = {}
+
+
+@dataclass(kw_only=True, eq=False)
+class AprError(Exception):
+    """An error with a stable id, typed fields and one sentence.
+
+    A subclass sets `id`, `text` (a format string over its fields), `help` (what to do next) and, where the
+    input was judged rather than unreadable, keeps `exit_code` at 1.
+    """
+
+    id: ClassVar[str] = "APR000"
+    text: ClassVar[str] = "unexpected error"
+    help: ClassVar[str] = "report it"
+    exit_code: ClassVar[int] = EXIT_NO
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        known = _REGISTRY.setdefault(cls.id, cls)
+        assert known is cls or known.__qualname__ == cls.__qualname__, f"{cls.id} is taken by {known.__name__}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The typed fields, in order of definition."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def message(self) -> str:
+        """The defect: what, which value, which limit."""
+        return self.text.format(**{name: _readable(value) for name, value in self.facts.items()})
+
+    @property
+    def advice(self) -> str:
+        """What to do next."""
+        return self.help.format(**{name: _readable(value) for name, value in self.facts.items()})
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.message}; {self.advice}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own __reduce__ replays positional args; these have none, and a pool would hang on it.
+        return (_rebuild, (type(self), self.facts))
+
+
+def _rebuild(kind: type[AprError], facts: dict[str, Any]) -> AprError:
+    return kind(**facts)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return f"{value:,}" if abs(value) >= 10_000 else str(value)
+
+
+def known_errors() -> dict[str, type[AprError]]:
+    """Every error class loaded so far, by id."""
+    return dict(sorted(_REGISTRY.items()))
+
+
+@dataclass(kw_only=True, eq=False)
+class FileMissing(AprError):
+    """The named path is not there, or is not a file."""
+
+    id = "APR101"
+    text = "{path} is not a {kind}"
+    help = "check the path, or make it with `{made_by}`"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    kind: str = "file"
+    made_by: str = "apr import"
+
+
+@dataclass(kw_only=True, eq=False)
+class CannotRead(AprError):
+    """The operating system refused to read the path."""
+
+    id = "APR102"
+    text = "{path} cannot be read ({reason})"
+    help = "check its permissions and its disk"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class CannotWrite(AprError):
+    """The operating system refused to write the path; nothing half-written is left."""
+
+    id = "APR103"
+    text = "{path} cannot be written ({reason})"
+    help = "free space, or name a folder that you may write to; what was there before is unchanged"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class OutputExists(AprError):
+    """The output is already there and would be replaced."""
+
+    id = "APR104"
+    text = "{path} already exists"
+    help = "name another output, or give --force to replace it"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class BadJson(AprError):
+    """A JSON file that should be an object does not parse as one."""
+
+    id = "APR105"
+    text = "{path} is not a JSON object ({reason})"
+    help = "make the file again; it may be cut off"
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class BadOption(AprError):
+    """An option's value is outside what it takes."""
+
+    id = "APR001"
+    text = "{option} {value} is not {limit}"
+    help = "see --help"
+    exit_code = EXIT_NO_ANSWER
+    option: str
+    value: str
+    limit: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NotYet(AprError):
+    """The option or value is named in the interface, but this release does not do it."""
+
+    id = "APR002"
+    text = "{option} is not done by this release"
+    help = "leave it out; it is refused rather than ignored"
+    exit_code = EXIT_NO_ANSWER
+    option: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ExtraMissing(AprError):
+    """An optional library is needed for what was asked."""
+
+    id = "APR003"
+    text = "{feature} needs the package {package}, which is not installed"
+    help = "pip install 'apr-pretrain[{extra}]', or {instead}"
+    exit_code = EXIT_NO_ANSWER
+    feature: str
+    package: str
+    extra: str
+    instead: str
+
+
+@dataclass(kw_only=True, eq=False)
+class Interrupted(AprError):
+    """The command was stopped from the keyboard or by a signal."""
+
+    id = "APR004"
+    text = "interrupted by {signal}"
+    help = "{kept}"
+    exit_code = EXIT_NO_ANSWER
+    signal: str
+    kept: str = "nothing was written; run it again"

@@ -1,0 +1,7 @@
+"""`python -m pv`: the same as the pv script, whose name a pipe viewer shares."""
+
+import sys
+
+from pv.cli import entry
+
+sys.exit(entry())
