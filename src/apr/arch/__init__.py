@@ -1,0 +1,1 @@
+"""What a model is, as pure values: configuration, presets, tensor inventory, counts."""
