@@ -1,0 +1,1 @@
+"""Loss and generation for any module."""

@@ -1,0 +1,1 @@
+"""The decoder, its loading, its initialisation, its loss."""

@@ -1,0 +1,72 @@
+"""Cross-entropy of the next token without ever holding all the logits.
+
+With V = 151,936 the logits of 1,024 tokens take 620 MB in fp32, and their gradient as much again. Here the head is
+applied to a chunk of tokens at a time, and the chunk's gradient is taken at once, so that memory is bounded
+whatever the vocabulary. The softmax is in fp32 and the sum over tokens in fp64: an fp32 sum over a large vocabulary
+has been seen to bias the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE = -100
+_CHUNK_LOGITS = 1 << 25  # logits at a time: 134 MB in fp32
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum of -log p(target), times `scale`; hidden [n, D], weight [V, D] in one dtype, targets [n]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
+        with_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        grad_hidden = torch.empty_like(hidden) if with_grad else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        step = max(1, _CHUNK_LOGITS // weight.shape[0])
+        for start in range(0, hidden.shape[0], step):
+            part = slice(start, start + step)
+            logits = F.linear(hidden[part], weight).float()
+            losses = F.cross_entropy(logits, targets[part], ignore_index=IGNORE, reduction="none")
+            total += losses.double().sum()
+            if grad_hidden is not None and grad_weight is not None:
+                delta = _softmax_gradient(logits, targets[part], scale).to(hidden.dtype)
+                torch.mm(delta, weight, out=grad_hidden[part])
+                grad_weight += delta.t() @ hidden[part]
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        return (total * scale).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        upstream = grads[0]
+        return grad_hidden * upstream, (grad_weight * upstream).to(ctx.weight_dtype), None, None
+
+
+def _softmax_gradient(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
+    """The gradient of the scaled loss sum by the logits; the logits are overwritten."""
+    delta = torch.softmax(logits, dim=-1)
+    rows = torch.arange(delta.shape[0], device=delta.device)
+    valid = targets != IGNORE
+    delta[rows, targets.clamp(min=0)] -= 1.0
+    return delta.mul_((valid * scale).unsqueeze(-1))
+
+
+def next_token_loss(hidden_BTD: Tensor, head_VD: Tensor, targets_BT: Tensor, scale: float) -> Tensor:
+    """Return the scaled sum of next-token losses in nats, an fp32 scalar that can be differentiated.
+
+    Args:
+        hidden_BTD: final hidden states in the compute dtype.
+        head_VD: output matrix, fp32.
+        targets_BT: the token that follows each position, int64; -100 where nothing is predicted.
+        scale: usually one over the number of targets of the whole optimizer step, so that accumulated
+            micro-batches of unequal length weigh every token alike.
+    """
+    hidden = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, head_VD.to(hidden.dtype), targets_BT.reshape(-1), scale)
+    return loss
