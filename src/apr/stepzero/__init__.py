@@ -1,0 +1,1 @@
+"""What must hold before step 1: gates, reference, certificate."""

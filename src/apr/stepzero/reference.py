@@ -1,0 +1,152 @@
+"""The reference that travels in a file: what its weights must give, as another implementation computed it.
+
+`apr import` records it once, from the tensors as they are stored, so a training host needs no second implementation
+and no network. At `--init` our forward pass must reproduce it: the loss within a tolerance, and every block's
+figures, so that the first block that differs can be named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apr.stepzero.errors import ReferenceMalformed
+from apr.stepzero.figures import block_figures, relative_difference
+from apr.stepzero.gate import GateResult, verdict_of
+
+# Reports (block name, hidden [1, T, D]) while it computes; returns fp32 logits [1, T, V].
+Trace = Callable[[Tensor, Callable[[str, Tensor], None]], Tensor]
+
+LOSS_TOLERANCE = 1e-3  # nats, fp32 (spec: of 29 planted faults this tolerance was the first to catch all)
+# Share of a block's standard deviation. Two fp32 implementations differ by some 1e-5 here; the weakest planted fault
+# (one rope base dropped) by more than 1e-2.
+BLOCK_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The probe's ids, its loss and the figures of every block."""
+
+    grade: str  # "A": an independent implementation computed it; "B": we did
+    oracle: str  # which one, with its version
+    probe_ids: tuple[int, ...]
+    loss: float  # nats per token, fp32 forward
+    num_tokens: int
+    blocks: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "probe_ids": list(self.probe_ids), "blocks": list(self.blocks)}
+
+
+def parse_reference(value: dict[str, Any], source: str, vocab_size: int) -> Reference:
+    """Read a recorded reference.
+
+    Raises:
+        ReferenceMalformed: a key is missing or a value is impossible.
+    """
+    try:
+        reference = Reference(
+            grade=value["grade"],
+            oracle=str(value["oracle"]),
+            probe_ids=tuple(int(i) for i in value["probe_ids"]),
+            loss=float(value["loss"]),
+            num_tokens=int(value["num_tokens"]),
+            blocks=tuple(value["blocks"]),
+        )
+        for block in reference.blocks:
+            relative_difference(block, block)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReferenceMalformed(source=source, reason=f"{type(error).__name__} {error}") from error
+    reason = _implausible(reference, vocab_size)
+    if reason:
+        raise ReferenceMalformed(source=source, reason=reason)
+    return reference
+
+
+def _implausible(reference: Reference, vocab_size: int) -> str | None:
+    if reference.grade not in ("A", "B"):
+        return f"its grade is {reference.grade!r}"
+    if not math.isfinite(reference.loss) or reference.loss <= 0:
+        return f"its loss is {reference.loss}"
+    if len(reference.probe_ids) < 2 or reference.num_tokens != len(reference.probe_ids) - 1:
+        return f"{len(reference.probe_ids)} probe ids cannot give {reference.num_tokens} predictions"
+    if max(reference.probe_ids) >= vocab_size or min(reference.probe_ids) < 0:
+        return f"a probe id is not below the vocabulary size {vocab_size}"
+    return None
+
+
+def measure(trace: Trace, probe_ids: Sequence[int]) -> tuple[float, list[dict[str, Any]]]:
+    """Run the probe; returns its mean loss in nats (fp64 sum over an fp32 forward) and the figures of each block."""
+    blocks: list[dict[str, Any]] = []
+    ids = torch.tensor([list(probe_ids)], dtype=torch.int64)
+    logits = trace(ids, lambda name, hidden: blocks.append(block_figures(name, hidden[0])))
+    predicted = logits[0, :-1].double().cpu()
+    losses = torch.logsumexp(predicted, dim=-1) - predicted.gather(1, ids[0, 1:, None])[:, 0]
+    return float(losses.mean()), blocks
+
+
+def record(trace: Trace, probe_ids: Sequence[int], *, grade: str, oracle: str) -> Reference:
+    """Measure a reference."""
+    loss, blocks = measure(trace, probe_ids)
+    return Reference(
+        grade=grade,
+        oracle=oracle,
+        probe_ids=tuple(probe_ids),
+        loss=loss,
+        num_tokens=len(probe_ids) - 1,
+        blocks=tuple(blocks),
+    )
+
+
+def compare(reference: Reference, loss: float, blocks: Sequence[dict[str, Any]]) -> tuple[GateResult, GateResult]:
+    """Judge a measured probe against its reference: the blocks, then the loss."""
+    return _blocks_gate(reference, blocks), _loss_gate(reference, loss)
+
+
+def _loss_gate(reference: Reference, loss: float) -> GateResult:
+    delta = abs(loss - reference.loss)
+    return GateResult(
+        id="reference.loss",
+        claim="the probe's loss equals the reference",
+        verdict=verdict_of(delta <= LOSS_TOLERANCE),
+        figure=delta,
+        limit=LOSS_TOLERANCE,
+        facts={
+            "loss": loss,
+            "reference_loss": reference.loss,
+            "num_tokens": reference.num_tokens,
+            "oracle": reference.oracle,
+            "unit": "nats per token",
+        },
+    )
+
+
+def _blocks_gate(reference: Reference, blocks: Sequence[dict[str, Any]]) -> GateResult:
+    claim = "every block's hidden state equals the reference"
+    names = [block["name"] for block in blocks]
+    expected = [block["name"] for block in reference.blocks]
+    if names != expected:
+        found = f"{len(names)} blocks, the reference has {len(expected)}"
+        return GateResult(id="reference.blocks", claim=claim, verdict="no", figure=found, limit=BLOCK_TOLERANCE)
+    gaps = [relative_difference(want, have) for want, have in zip(reference.blocks, blocks, strict=True)]
+    # `not (gap <= limit)`: a NaN figure differs.
+    first = next((i for i, gap in enumerate(gaps) if not gap[1] <= BLOCK_TOLERANCE), None)
+    facts: dict[str, Any] = {"num_blocks": len(blocks), "unit": "of the block's standard deviation"}
+    if first is not None:
+        facts |= {"first_difference": names[first], "in": gaps[first][0]}
+    worst = max((gap[1] for gap in gaps), key=lambda gap: math.inf if math.isnan(gap) else gap)
+    figure: str | float = worst if first is None else f"{names[first]} differs by {gaps[first][1]:.3g}"
+    return GateResult(
+        id="reference.blocks",
+        claim=claim,
+        verdict=verdict_of(first is None),
+        figure=figure,
+        limit=BLOCK_TOLERANCE,
+        facts=facts,
+    )
