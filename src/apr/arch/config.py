@@ -115,7 +115,9 @@ def parse_rope_scaling(value: Any, source: str) -> RopeScaling | None:
     if isinstance(value, RopeScaling):
         return value
     if not isinstance(value, Mapping):
-        raise ConfigValueBad(source=source, field="rope_scaling", value=repr(value), limit="an object or null")
+        raise ConfigValueBad(
+            source=source, field="rope_scaling", value=repr(value), limit="an object or null"
+        )
     given = {key: item for key, item in value.items() if item is not None and key != "rope_theta"}
     kind = given.pop("rope_type", None) or given.pop("type", None)
     given.pop("type", None)
@@ -128,11 +130,16 @@ def parse_rope_scaling(value: Any, source: str) -> RopeScaling | None:
         wanted += ["low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
     if sorted(given) != sorted(wanted):
         raise ConfigValueBad(
-            source=source, field="rope_scaling", value=", ".join(sorted(given)), limit=f"exactly {', '.join(wanted)}"
+            source=source,
+            field="rope_scaling",
+            value=", ".join(sorted(given)),
+            limit=f"exactly {', '.join(wanted)}",
         )
     for name, item in given.items():
         if isinstance(item, bool) or not isinstance(item, int | float) or not item > 0:
-            raise ConfigValueBad(source=source, field=f"rope_scaling.{name}", value=repr(item), limit="above 0")
+            raise ConfigValueBad(
+                source=source, field=f"rope_scaling.{name}", value=repr(item), limit="above 0"
+            )
     return RopeScaling(rope_type=kind, **given)
 
 

@@ -23,7 +23,9 @@ def training_flops_per_token(config: TransformerConfig, seq_length: int) -> int:
     return 6 * multiplied + attention
 
 
-def training_memory_bytes(config: TransformerConfig, *, batch_size: int, seq_length: int, compute_bytes: int) -> int:
+def training_memory_bytes(
+    config: TransformerConfig, *, batch_size: int, seq_length: int, compute_bytes: int
+) -> int:
     """An upper estimate of the memory that training takes, in bytes.
 
     fp32 weights, gradients and two moments (16 bytes a parameter), one compute copy of the weights when it is

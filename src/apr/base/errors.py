@@ -34,7 +34,9 @@ class AprError(Exception):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         known = _REGISTRY.setdefault(cls.id, cls)
-        assert known is cls or known.__qualname__ == cls.__qualname__, f"{cls.id} is taken by {known.__name__}"
+        assert known is cls or known.__qualname__ == cls.__qualname__, (
+            f"{cls.id} is taken by {known.__name__}"
+        )
 
     @property
     def facts(self) -> dict[str, Any]:

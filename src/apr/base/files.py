@@ -22,7 +22,9 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         ValueError: the value holds a NaN or an infinity, which JSON has no word for.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def sha256_bytes(*parts: bytes | memoryview) -> str:
@@ -116,7 +118,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON with sorted keys, or nothing (see `replacing`)."""
-    write_bytes(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_bytes(
+        path,
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n",
+    )
 
 
 def _umask() -> int:

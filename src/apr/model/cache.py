@@ -11,7 +11,9 @@ from apr.arch.config import TransformerConfig
 class KVCache:
     """Keys and values of the positions seen so far, for every layer, in buffers of fixed capacity."""
 
-    def __init__(self, config: TransformerConfig, *, batch_size: int, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, batch_size: int, capacity: int, dtype: torch.dtype
+    ) -> None:
         """Allocate two buffers [L, B, K, capacity, H] of `dtype`."""
         shape = (config.num_hidden_layers, batch_size, config.num_key_value_heads, capacity, config.head_dim)
         self._keys = torch.zeros(shape, dtype=dtype)

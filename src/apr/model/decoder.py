@@ -64,7 +64,9 @@ class Attention(nn.Module):
         self.v_proj = Linear(D, K * H, bias)
         self.o_proj = Linear(N * H, D)
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int
+    ) -> Tensor:
         """Attend; [B, T, D] to [B, T, D]. With a cache, keys and values of earlier positions come from it."""
         B, T, _ = x_BTD.shape
         q_BNTH = self.q_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
@@ -106,7 +108,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int
+    ) -> Tensor:
         """Map [B, T, D] to [B, T, D]."""
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, cache, layer)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
@@ -117,7 +121,9 @@ class Trunk(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(1, 1, device="meta")  # replaced: nn.Embedding would draw V x D normals
+        self.embed_tokens = nn.Embedding(
+            1, 1, device="meta"
+        )  # replaced: nn.Embedding would draw V x D normals
         self.embed_tokens.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)

@@ -7,6 +7,7 @@ parameter is compared bit for bit with the bytes of the file, whose digests the 
 
 from __future__ import annotations
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -115,10 +116,14 @@ def stored_tensor(file: AprFile, name: str) -> Tensor:
 
 
 def _tensor_view(array: np.ndarray) -> Tensor:
-    """Wrap a read-only array; torch warns of that, and nothing here writes to it."""
-    flat = torch.frombuffer(memoryview(array).cast("B"), dtype=torch.uint8)
+    """Show a read-only array of the mapped file as a tensor.
+
+    torch has no read-only tensors and warns of them once a process; going through the address keeps that warning for
+    where it means something. Nothing here writes to a view, and the caller keeps the file open meanwhile.
+    """
+    buffer = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
     kind = {"float32": torch.float32, "float16": torch.float16, "uint16": torch.int16}[array.dtype.name]
-    return flat.view(kind).view(array.shape)
+    return torch.frombuffer(buffer, dtype=kind).view(array.shape)
 
 
 def _require_no_nan(file: AprFile, name: str, parameter: Tensor) -> None:

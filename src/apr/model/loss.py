@@ -25,7 +25,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
         with_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if with_grad else None
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
+        grad_weight = (
+            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
+        )
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         step = max(1, _CHUNK_LOGITS // weight.shape[0])
         for start in range(0, hidden.shape[0], step):

@@ -27,9 +27,12 @@ def scale_frequencies(frequencies: Tensor, scaling: RopeScaling | None) -> Tenso
         return frequencies
     if scaling.rope_type == "linear":
         return frequencies / scaling.factor
-    assert scaling.low_freq_factor and scaling.high_freq_factor and scaling.original_max_position_embeddings
-    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    original = scaling.original_max_position_embeddings
+    assert low is not None
+    assert high is not None
+    assert original is not None
+    turns = original * frequencies / (2 * math.pi)
     keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
     return frequencies * (keep + (1 - keep) / scaling.factor)
 

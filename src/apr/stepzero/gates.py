@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from apr.evals.loss import EvalLoss
-from apr.stepzero.gate import GateResult, verdict_of
+from apr.stepzero.gate import GateResult, Verdict, verdict_of
 
 # Two-sided band of a checkpoint without a reference. Worse than the unigram entropy, a model knows less than a
 # table of counts; below a tenth of it, text would be compressed better than any model of this kind does
@@ -20,7 +20,11 @@ FINETUNE_LOSS_LIMIT = 10.0  # INV-TRAIN-005: validation loss before the first st
 
 
 def tokenizer_gate(
-    *, tokenizer_sha256: str | None, shards_sha256: Mapping[str, str], tokenizer_size: int | None, vocab_size: int
+    *,
+    tokenizer_sha256: str | None,
+    shards_sha256: Mapping[str, str],
+    tokenizer_size: int | None,
+    vocab_size: int,
 ) -> GateResult:
     """The shards were made by this tokenizer, and its vocabulary fits the model.
 
@@ -69,7 +73,7 @@ def split_gate(*, num_shared: int, num_train: int, num_validation: int) -> GateR
 def container_gate(*, size_bytes: int, checksums: Mapping[str, str], file_digest: str) -> GateResult:
     """Header, footer and every tensor digest of the file hold; the reader refused it otherwise."""
     states = [checksums[key] for key in ("header", "footer", "digests")]
-    verdict = "yes" if states == ["ok", "ok", "ok"] else "not known"
+    verdict: Verdict = "yes" if states == ["ok", "ok", "ok"] else "not known"
     return GateResult(
         id="file.container",
         claim="checksums and digests of the file hold",
@@ -136,7 +140,13 @@ def random_init_gate(*, loss: float, num_tokens: int, vocab_size: int) -> GateRe
 
 
 def step0_gate(
-    *, step0: EvalLoss, random_init_loss: float, unigram: float, vocab_size: int, from_init: bool, has_reference: bool
+    *,
+    step0: EvalLoss,
+    random_init_loss: float,
+    unigram: float,
+    vocab_size: int,
+    from_init: bool,
+    has_reference: bool,
 ) -> GateResult:
     """The validation loss before step 1 is what such a start can give.
 
@@ -162,7 +172,9 @@ def step0_gate(
     )
 
 
-def optimizer_gate(*, num_state_tensors: int, max_moment: float, planned: Sequence[tuple[int, float, float]]) -> GateResult:
+def optimizer_gate(
+    *, num_state_tensors: int, max_moment: float, planned: Sequence[tuple[int, float, float]]
+) -> GateResult:
     """The optimizer is fresh, and its learning rate follows the plan.
 
     Args:

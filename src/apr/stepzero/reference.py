@@ -104,7 +104,9 @@ def record(trace: Trace, probe_ids: Sequence[int], *, grade: str, oracle: str) -
     )
 
 
-def compare(reference: Reference, loss: float, blocks: Sequence[dict[str, Any]]) -> tuple[GateResult, GateResult]:
+def compare(
+    reference: Reference, loss: float, blocks: Sequence[dict[str, Any]]
+) -> tuple[GateResult, GateResult]:
     """Judge a measured probe against its reference: the blocks, then the loss."""
     return _blocks_gate(reference, blocks), _loss_gate(reference, loss)
 
@@ -133,7 +135,9 @@ def _blocks_gate(reference: Reference, blocks: Sequence[dict[str, Any]]) -> Gate
     expected = [block["name"] for block in reference.blocks]
     if names != expected:
         found = f"{len(names)} blocks, the reference has {len(expected)}"
-        return GateResult(id="reference.blocks", claim=claim, verdict="no", figure=found, limit=BLOCK_TOLERANCE)
+        return GateResult(
+            id="reference.blocks", claim=claim, verdict="no", figure=found, limit=BLOCK_TOLERANCE
+        )
     gaps = [relative_difference(want, have) for want, have in zip(reference.blocks, blocks, strict=True)]
     # `not (gap <= limit)`: a NaN figure differs.
     first = next((i for i, gap in enumerate(gaps) if not gap[1] <= BLOCK_TOLERANCE), None)

@@ -1,0 +1,62 @@
+"""Results on stdout, talk on stderr, errors as one sentence; JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import click
+
+from apr.base.errors import EXIT_NO_ANSWER, AprError
+
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json prints one JSON object on stdout.",
+)
+
+
+@dataclass(kw_only=True, eq=False)
+class UsageWrong(AprError):
+    """The command line does not parse."""
+
+    id = "APR005"
+    text = "{what}"
+    help = "see --help"
+    exit_code = EXIT_NO_ANSWER
+    what: str
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Whether --format json was given, also when the rest of the line does not parse."""
+    return "--format=json" in arguments or ("--format", "json") in set(pairwise(arguments))
+
+
+def emit(result: dict[str, Any], output_format: str, render: Callable[[dict[str, Any]], str]) -> None:
+    """Print a result as one JSON object or as text."""
+    print(json.dumps(result, ensure_ascii=False) if output_format == "json" else render(result))
+
+
+def print_error(error: AprError, as_json: bool) -> None:
+    """Print an error: a sentence on stderr, and with --format json an object on stdout."""
+    if as_json:
+        facts = {key: value if _is_plain(value) else str(value) for key, value in error.facts.items()}
+        document = {"id": error.id, "message": error.message, "help": error.advice, "facts": facts}
+        print(json.dumps({"error": document}, ensure_ascii=False))
+    print(f"apr: {error}", file=sys.stderr)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def say(text: str) -> None:
+    """Talk: one line on stderr."""
+    print(text, file=sys.stderr, flush=True)

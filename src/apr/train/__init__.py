@@ -1,0 +1,1 @@
+"""Plan, loop, optimizer, schedule, checkpoints, run directory."""

@@ -1,0 +1,124 @@
+"""Checkpoints: weights as `.apr`, read back and compared; the optimizer's state beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from apr import __version__
+from apr.aprfile.metadata import ModelFacts, model_metadata
+from apr.aprfile.reader import open_apr
+from apr.aprfile.writer import TensorSource, write_apr
+from apr.arch.inventory import EMBEDDING, HEAD
+from apr.base.files import replacing, sha256_file, write_json
+from apr.model.decoder import Decoder
+from apr.train.errors import CheckpointDiffers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a checkpoint comes from: digests and counts, no times and no paths, so that it is reproducible."""
+
+    init_digest: str | None
+    certificate_digest: str  # the certificate's evidence digest
+    plan_digest: str
+    step: int
+    tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def write_checkpoint(path: Path, decoder: Decoder, facts: ModelFacts) -> str:
+    """Write the fp32 master weights with what describes them, and prove that the file holds them.
+
+    Returns:
+        The digest of the file.
+
+    Raises:
+        CannotWrite: the disk refused; nothing is left at `path`.
+        CheckpointDiffers: a tensor read back is not what is in memory (INV-TRAIN-013).
+    """
+    parameters = dict(decoder.named_parameters())
+    sources = [
+        TensorSource(name=name, dtype="F32", shape=tuple(value.shape), produce=_producer(value))
+        for name, value in parameters.items()
+    ]
+    aliases = {HEAD: EMBEDDING} if decoder.config.tie_word_embeddings else {}
+    written = write_apr(path, model_metadata(facts), sources, aliases)
+    with open_apr(path, "structure") as file:
+        for name, value in parameters.items():
+            if not np.array_equal(file.array(name).view(np.uint32), _bits(value)):
+                raise CheckpointDiffers(path=str(path), tensor=name)
+    return written.file_digest
+
+
+def _producer(value: Tensor) -> Any:
+    return lambda: value.detach().cpu().contiguous().numpy()
+
+
+def _bits(value: Tensor) -> np.ndarray:
+    bits: np.ndarray = value.detach().cpu().contiguous().numpy().view(np.uint32)
+    return bits
+
+
+def facts_of(base: ModelFacts | None, decoder: Decoder, tokenizer: Any, lineage: Lineage) -> ModelFacts:
+    """Describe a trained checkpoint: config and tokenizer as they were, no reference (its weights are new)."""
+    return ModelFacts(
+        config=decoder.config,
+        tokenizer_json=tokenizer.json_text if tokenizer else None,
+        tokenizer=tokenizer.to_dict() if tokenizer else None,
+        sources=base.sources if base else (),
+        tie=base.tie if base else None,
+        reference=base.reference if base and lineage.step == 0 else None,
+        producer={"name": "apr pretrain", "version": __version__},
+        lineage=lineage.to_dict(),
+    )
+
+
+def write_state(
+    folder: Path, decoder: Decoder, optimizer: torch.optim.AdamW, progress: Mapping[str, Any]
+) -> str:
+    """Write moments, data cursor and generator state for a later resume.
+
+    Returns:
+        SHA-256 of the optimizer's file.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in decoder.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
+    path = folder / "optimizer.safetensors"
+    with replacing(path) as stream:
+        # By name and not through bytes: the moments of a 0.5B model are 4 GB.
+        save_file(tensors, stream.name)
+    digest = sha256_file(path)
+    generator = torch.get_rng_state().numpy().tobytes().hex()
+    write_json(folder / "progress.json", {**progress, "optimizer_state_sha": digest, "torch_rng": generator})
+    return digest
+
+
+def perplexity(loss: float | None) -> float | None:
+    """exp(loss) where it is known and finite."""
+    return math.exp(loss) if loss is not None and loss < 700 else None
+
+
+def point_to_best(run_dir: Path, name: str, epoch: int, val_loss: float) -> None:
+    """Write which checkpoint has the lowest validation loss."""
+    write_json(run_dir / "best.json", {"checkpoint": f"ckpt/{name}", "epoch": epoch, "val_loss": val_loss})
+
+
+def read_best(run_dir: Path) -> dict[str, Any] | None:
+    """The best pointer, or None before the first validation."""
+    path = run_dir / "best.json"
+    return json.loads(path.read_bytes()) if path.is_file() else None

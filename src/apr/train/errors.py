@@ -1,0 +1,198 @@
+"""What a run refuses, and how it ends badly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apr.base.errors import EXIT_NO_ANSWER, AprError
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceUnknown(AprError):
+    """`--device` is not one of the words it takes."""
+
+    id = "APR601"
+    text = "--device {device} is not cpu, cuda, cuda:0 to cuda:15 or auto"
+    help = "give one of those"
+    exit_code = EXIT_NO_ANSWER
+    device: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceAbsent(AprError):
+    """The asked device is not in this machine; only `auto` may fall back."""
+
+    id = "APR602"
+    text = "--device {device} was asked for, but {reason}"
+    help = "give --device cpu, or auto to let apr choose"
+    exit_code = EXIT_NO_ANSWER
+    device: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RunDirInUse(AprError):
+    """Another process holds the run directory."""
+
+    id = "APR603"
+    text = "the run directory {path} is in use by process {holder}"
+    help = "wait for it, or name another --run-dir"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    holder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RunDirNotEmpty(AprError):
+    """The run directory holds an earlier run."""
+
+    id = "APR604"
+    text = "the run directory {path} already holds {found}"
+    help = "name another --run-dir; nothing there was changed"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    found: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TooFewWindows(AprError):
+    """The run asks for more training windows than the corpus has."""
+
+    id = "APR605"
+    text = (
+        "{num_steps} steps take {needed} windows of {seq_length} tokens, the dataset {path} has {available}"
+    )
+    help = "lower --num-steps or --seq-length, encode more text, or give --allow-shard-cycle to repeat it"
+    num_steps: int
+    needed: int
+    seq_length: int
+    path: str
+    available: int
+
+
+@dataclass(kw_only=True, eq=False)
+class NotEnoughMemory(AprError):
+    """The estimate exceeds what the machine can give."""
+
+    id = "APR606"
+    text = "training takes about {needed_mb} MB of memory and {available_mb} MB are free"
+    help = "lower --batch-size or --seq-length, or use a larger machine"
+    needed_mb: int
+    available_mb: int
+
+
+@dataclass(kw_only=True, eq=False)
+class NotFinite(AprError):
+    """Loss or gradient became NaN or infinite; the update was not made."""
+
+    id = "APR611"
+    text = "{figure} became {value} in step {step}; the update was not made"
+    help = "lower --lr, or look at the data of that step; checkpoints before it are intact"
+    figure: str
+    value: str
+    step: int
+
+
+@dataclass(kw_only=True, eq=False)
+class LossDiverged(AprError):
+    """A validation loss left its bounds (INV-TRAIN-005)."""
+
+    id = "APR612"
+    text = "the validation loss of epoch {epoch} is {value:.4f}, above the limit {limit:.4f}"
+    help = "lower --lr, or look at the data; checkpoints before it are intact"
+    epoch: int
+    value: float
+    limit: float
+
+
+@dataclass(kw_only=True, eq=False)
+class CheckpointDiffers(AprError):
+    """A checkpoint read back is not what was in memory."""
+
+    id = "APR613"
+    text = "{tensor} read back from {path} is not what was in memory"
+    help = "the disk is not to be trusted; the checkpoint before it is intact"
+    path: str
+    tensor: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TokensMiscounted(AprError):
+    """The run ended having consumed another number of tokens than planned."""
+
+    id = "APR614"
+    text = "{planned} tokens were planned and {consumed} consumed"
+    help = "report it: the loop or the data stream is wrong"
+    planned: int
+    consumed: int
+
+
+@dataclass(kw_only=True, eq=False)
+class VocabularyMismatch(AprError):
+    """The tokenizer and the model do not fit each other."""
+
+    id = "APR621"
+    text = "the tokenizer {tokenizer} has {tokenizer_size} entries, the model {limit}"
+    help = "use the tokenizer that the model was trained with"
+    tokenizer: str
+    tokenizer_size: int
+    limit: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TokenizerMismatch(AprError):
+    """The shards were made by another tokenizer than the model's."""
+
+    id = "APR622"
+    text = "the shards in {dataset} were made by tokenizer {found}, the model's is {expected}"
+    help = "encode the corpus again with `apr tokenize encode-corpus --tokenizer MODEL.apr`"
+    dataset: str
+    found: str
+    expected: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TokenIdTooLarge(AprError):
+    """A shard holds an id without a row in the model's embedding."""
+
+    id = "APR623"
+    text = "the shards in {dataset} hold the token id {found}, the model has ids below {limit}"
+    help = "encode the corpus again with the model's own tokenizer"
+    dataset: str
+    found: int
+    limit: int
+
+
+@dataclass(kw_only=True, eq=False)
+class NoTokenizer(AprError):
+    """The checkpoint holds no tokenizer and none was named."""
+
+    id = "APR624"
+    text = "{source} holds no tokenizer"
+    help = "give --tokenizer PATH"
+    exit_code = EXIT_NO_ANSWER
+    source: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NoValidation(AprError):
+    """The dataset has no validation split and none was named."""
+
+    id = "APR625"
+    text = "the dataset {dataset} has no validation split in {expected}"
+    help = "encode it with --val-fraction above 0, or give --val-shard DIR"
+    exit_code = EXIT_NO_ANSWER
+    dataset: str
+    expected: str
+
+
+@dataclass(kw_only=True, eq=False)
+class SequenceBeyondModel(AprError):
+    """The window is longer than what the model can attend over."""
+
+    id = "APR626"
+    text = "--seq-length {seq_length} is longer than the model's {limit_name} of {limit}"
+    help = "lower --seq-length"
+    seq_length: int
+    limit_name: str
+    limit: int

@@ -1,0 +1,102 @@
+"""The loop: exactly N updates, each from the tokens that the plan names, with nothing invented on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from apr.data.batches import Batch, BatchStream
+from apr.model.decoder import Decoder
+from apr.model.loss import next_token_loss
+from apr.train.device import Compute
+from apr.train.errors import NotFinite
+from apr.train.optimizer import read_learning_rate, set_learning_rate
+from apr.train.plan import RunPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One optimizer step as it happened."""
+
+    step: int  # 1 for the first
+    train_loss: float  # nats per token over the whole step, before the update
+    grad_norm: float  # global norm before clipping
+    lr: float  # read back from the optimizer
+    num_tokens: int  # targets
+    seconds: float
+
+
+def updates(
+    decoder: Decoder,
+    optimizer: torch.optim.AdamW,
+    stream: BatchStream,
+    plan: RunPlan,
+    compute: Compute,
+    should_stop: Callable[[], bool],
+) -> Iterator[Update]:
+    """Make the plan's updates, one an iteration.
+
+    Args:
+        decoder: fp32 master weights; computed with in `compute.dtype`.
+        optimizer: fresh, over the decoder's parameters.
+        stream: gives one micro-batch a call.
+        plan: what was resolved.
+        compute: where and in what type.
+        should_stop: asked before each update; an interruption ends the run between two of them.
+
+    Raises:
+        NotFinite: loss or gradient is NaN or infinite; raised before the update is made.
+    """
+    for step in range(1, plan.num_steps + 1):
+        if should_stop():
+            return
+        start = time.perf_counter()
+        batches = [stream.next_batch() for _ in range(plan.grad_accum)]
+        set_learning_rate(optimizer, plan.learning_rate(step - 1))
+        num_tokens = sum(batch.num_target_tokens for batch in batches)
+        loss = _accumulate(decoder, batches, num_tokens, compute)
+        grad_norm = _clip(decoder, plan.grad_clip)
+        _require_finite(step, loss, grad_norm)
+        lr = read_learning_rate(optimizer)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Update(
+            step=step,
+            train_loss=loss,
+            grad_norm=grad_norm,
+            lr=lr,
+            num_tokens=num_tokens,
+            seconds=time.perf_counter() - start,
+        )
+
+
+def _accumulate(decoder: Decoder, batches: list[Batch], num_tokens: int, compute: Compute) -> float:
+    """Add up the gradient of the mean loss over all tokens of the step; returns that loss in nats.
+
+    Every micro-batch is scaled by the tokens of the whole step: a mean of means would weigh a short one too much.
+    """
+    total = 0.0
+    for batch in batches:
+        hidden = decoder.hidden(batch.inputs_BT.to(compute.device), dtype=compute.dtype)
+        loss = next_token_loss(
+            hidden, decoder.head_weight, batch.targets_BT.to(compute.device), 1.0 / num_tokens
+        )
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _clip(decoder: Decoder, limit: float) -> float:
+    """Scale the gradient to the global norm `limit` where it is above; returns the norm before."""
+    bound = limit if limit > 0 else math.inf
+    return float(torch.nn.utils.clip_grad_norm_(decoder.parameters(), bound))
+
+
+def _require_finite(step: int, loss: float, grad_norm: float) -> None:
+    for figure, value in (("the training loss", loss), ("the gradient norm", grad_norm)):
+        if not math.isfinite(value):
+            raise NotFinite(figure=figure, value=str(value), step=step)

@@ -1,0 +1,92 @@
+"""The run directory: who holds it, what lies where."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from apr.base.errors import CannotWrite
+from apr.base.files import write_json
+from apr.train.errors import RunDirInUse, RunDirNotEmpty
+
+_LOCK = ".lock"
+
+
+class RunDir:
+    """An exclusive hold on a run directory; released when the block ends or the process dies.
+
+    The lock is the kernel's, on an open file, so that a killed run leaves nothing to clean up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise CannotWrite(path=str(self.path), reason=error.strerror or str(error)) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._handle)
+            raise RunDirInUse(path=str(self.path), holder=holder) from error
+        try:
+            self._require_empty()
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, str(os.getpid()).encode())
+        except BaseException:
+            os.close(self._handle)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        (self.path / _LOCK).unlink(missing_ok=True)
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()  # nothing was written: the directory was not there before either
+        os.close(self._handle)
+
+    def _require_empty(self) -> None:
+        found = sorted(item.name for item in self.path.iterdir() if item.name != _LOCK)
+        if found:
+            raise RunDirNotEmpty(path=str(self.path), found=", ".join(found[:3]))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where `epoch-NNN.apr` lie."""
+        return self.path / "ckpt"
+
+    @property
+    def state(self) -> Path:
+        """Where the optimizer's state lies."""
+        return self.path / "state"
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON document whole or not at all."""
+        write_json(self.path / name, value)
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        self._append("metrics.jsonl", json.dumps(line, allow_nan=False))
+
+    def log(self, text: str) -> None:
+        """Append one line to log.txt."""
+        self._append("log.txt", text)
+
+    def _append(self, name: str, line: str) -> None:
+        path = self.path / name
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise CannotWrite(path=str(path), reason=error.strerror or str(error)) from error

@@ -1,0 +1,37 @@
+"""What was asked of a run, before anything is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """The options of `apr pretrain`. None means not asked: the plan then says where the value came from."""
+
+    dataset: Path
+    run_dir: Path
+    init: Path | None = None
+    mode: str | None = None
+    arch: str | None = None
+    tokenizer: Path | None = None
+    num_steps: int | None = None
+    batch_size: int | None = None
+    seq_length: int | None = None
+    grad_accum: int | None = None
+    steps_per_epoch: int | None = None
+    lr: float | None = None
+    warmup_steps: int | None = None
+    target_val_loss: float | None = None
+    weight_decay: float | None = None
+    betas: tuple[float, float] | None = None
+    grad_clip: float | None = None
+    schedule: str | None = None
+    seed: int | None = None
+    synthetic: bool = False
+    device: str | None = None
+    dtype: str | None = None
+    val_shard: Path | None = None
+    val_tokens: int | None = None
+    allow_shard_cycle: bool = False

@@ -1,0 +1,153 @@
+"""`apr eval`: the loss of a model on shards or on plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apr.aprfile.reader import open_apr
+from apr.base.errors import BadOption
+from apr.data.corpus import read_corpus
+from apr.data.errors import CorpusEmpty
+from apr.data.shards import open_dataset
+from apr.data.windows import IGNORED_TARGET, num_windows
+from apr.evals.loss import EvalLoss, evaluate_loss
+from apr.model.adapters import loss_sum
+from apr.model.load import LoadedDecoder, load_decoder
+from apr.tokenizer.engine import TextTokenizer
+from apr.train.device import resolve_compute
+from apr.train.errors import NoTokenizer, TokenIdTooLarge, TokenizerMismatch
+from apr.train.inputs import tokenizer_of
+
+_MAX_SEQ_LENGTH = 1024  # a window's cost grows with its square; the same default as training's
+
+
+def evaluate_model(
+    path: Path,
+    *,
+    dataset: Path | None = None,
+    text: Path | None = None,
+    max_tokens: int | None = None,
+    seq_length: int | None = None,
+    device: str = "auto",
+    dtype: str = "fp32",
+    on_progress: Callable[[str, int, int | None], None] | None = None,
+) -> dict[str, Any]:
+    """Measure the loss of an .apr model on exactly one of a dataset folder and a text.
+
+    Args:
+        path: the model.
+        dataset: a folder of token shards.
+        text: a file or folder of text.
+        max_tokens: predict at most so many tokens; None for all.
+        seq_length: window, at most what the model attends over; None for 1,024 or that.
+        device, dtype: as for training; fp32 by default, because a loss is compared with others.
+        on_progress: told what is being done.
+
+    Returns:
+        {loss, standard_error, perplexity, bits_per_byte, num_tokens, num_bytes, seq_length}; nats per token.
+
+    Raises:
+        AprError: the model or the data cannot be used.
+    """
+    if (dataset is None) == (text is None):
+        raise BadOption(option="--dataset or --text", value="both or neither", limit="exactly one of them")
+    if max_tokens is not None and max_tokens < 1:
+        raise BadOption(option="--max-tokens", value=str(max_tokens), limit="a whole number from 1")
+    compute = resolve_compute(device, dtype)
+    say = on_progress or (lambda what, done, total: None)
+    with open_apr(path, "full", lambda done, total: say("checking the digests", done, total)) as file:
+        loaded = load_decoder(file, compute.device)
+        tokenizer = _tokenizer(loaded, path)
+        length = _window_length(loaded, seq_length)
+        ids = _shard_ids(loaded, dataset) if dataset else _text_ids(tokenizer, text)
+        ids = ids[: None if max_tokens is None else max_tokens + 1]
+        if len(ids) < 2:
+            raise BadOption(
+                option="the text", value=f"of {len(ids)} tokens", limit="at least two tokens long"
+            )
+        total = len(ids) - 1
+        found = evaluate_loss(
+            loss_sum(loaded.decoder, compute.dtype),
+            _windows(ids, length),
+            lambda done: say("loss", done, total),
+        )
+    return _result(found, _num_bytes(tokenizer, ids[1:]), length)
+
+
+def _tokenizer(loaded: LoadedDecoder, path: Path) -> TextTokenizer:
+    definition = tokenizer_of(loaded.facts)
+    if definition is None:
+        raise NoTokenizer(source=str(path))
+    return TextTokenizer(definition)
+
+
+def _window_length(loaded: LoadedDecoder, asked: int | None) -> int:
+    config = loaded.facts.config
+    limit = min(config.max_position_embeddings, config.sliding_window or config.max_position_embeddings)
+    if asked is not None and not 1 <= asked <= limit:
+        raise BadOption(option="--seq-length", value=str(asked), limit=f"from 1 to the model's {limit}")
+    return asked or min(limit, _MAX_SEQ_LENGTH)
+
+
+def _shard_ids(loaded: LoadedDecoder, folder: Path) -> np.ndarray:
+    dataset = open_dataset(folder)
+    definition = tokenizer_of(loaded.facts)
+    made_by = dataset.manifest.tokenizer_sha256
+    if definition is not None and made_by != definition.sha256:
+        raise TokenizerMismatch(dataset=str(folder), found=made_by[:12], expected=definition.sha256[:12])
+    vocab_size = loaded.facts.config.vocab_size
+    if dataset.manifest.max_token_id >= vocab_size:
+        raise TokenIdTooLarge(dataset=str(folder), found=dataset.manifest.max_token_id, limit=vocab_size)
+    return dataset.slice(0, dataset.total_tokens).astype(np.int64)
+
+
+def _text_ids(tokenizer: TextTokenizer, path: Path | None) -> np.ndarray:
+    """Encode a file or folder; documents are separated by the end-of-text id, as in training."""
+    assert path is not None
+    separator = tokenizer.definition.end_of_text_id
+    ids: list[int] = []
+    reader = read_corpus([path])
+    for document in reader:
+        if ids and separator is not None:
+            ids.append(separator)
+        ids.extend(tokenizer.encode(document.text))
+    if not ids:
+        counts = reader.counts
+        raise CorpusEmpty(
+            num_files=counts.num_files, num_empty=counts.num_empty, num_skipped=counts.num_skipped
+        )
+    return np.array(ids, dtype=np.int64)
+
+
+def _windows(ids: np.ndarray, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows of the ids, [1, T] inputs and targets, each token predicted once; the last is padded and masked."""
+    for index in range(num_windows(len(ids), length)):
+        piece = ids[index * length : (index + 1) * length + 1]
+        inputs = np.zeros((1, length), dtype=np.int64)
+        targets = np.full((1, length), IGNORED_TARGET, dtype=np.int64)
+        inputs[0, : len(piece) - 1], targets[0, : len(piece) - 1] = piece[:-1], piece[1:]
+        yield torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+def _num_bytes(tokenizer: TextTokenizer, ids: np.ndarray) -> int:
+    """UTF-8 bytes of the text that the predicted tokens spell; document separators spell none."""
+    separator = tokenizer.definition.end_of_text_id
+    return len(tokenizer.decode([int(i) for i in ids if i != separator]).encode())
+
+
+def _result(found: EvalLoss, num_bytes: int, length: int) -> dict[str, Any]:
+    return {
+        "loss": found.loss,
+        "standard_error": found.standard_error,
+        "perplexity": found.perplexity,
+        "bits_per_byte": found.bits_per_byte(num_bytes) if num_bytes else None,
+        "num_tokens": found.num_tokens,
+        "num_bytes": num_bytes,
+        "seq_length": length,
+    }

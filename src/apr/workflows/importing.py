@@ -1,0 +1,114 @@
+"""`apr import`: a foreign checkpoint becomes an .apr file that carries its own reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from apr import __version__
+from apr.arch.config import TransformerConfig
+from apr.arch.inventory import inventory
+from apr.convert.checkpoint import TieRequest
+from apr.convert.importer import import_checkpoint
+from apr.convert.source import open_source
+from apr.convert.storage import DtypeRequest
+from apr.model.adapters import tracer
+from apr.model.decoder import Decoder
+from apr.stepzero.oracle import record_with_transformers, require_oracle
+from apr.stepzero.probe import plain_probe_ids, probe_ids
+from apr.stepzero.reference import Reference, record
+from apr.tokenizer.definition import TokenizerDefinition
+from apr.tokenizer.engine import TextTokenizer
+from apr.train.inputs import read_tokenizer
+
+Recorder = Callable[[TransformerConfig, Mapping[str, np.ndarray]], dict[str, Any]]
+
+
+def import_model(
+    location: str,
+    out: Path,
+    *,
+    dtype: DtypeRequest = "keep",
+    tie: TieRequest = "auto",
+    oracle: str = "transformers",
+    tokenizer_path: Path | None = None,
+    force: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Import a checkpoint and record its reference.
+
+    Args:
+        location: a GGUF file, a Hugging Face folder, or hf://org/name[@revision].
+        out: the .apr file to make.
+        dtype: `f32`, `bf16`, `f16`, or `keep` for the stored types where the container has them.
+        tie: whether the head is the embedding; `auto` decides from the file.
+        oracle: `transformers` (grade A), `self` (grade B) or `none` (grade C).
+        tokenizer_path: taken instead of the source's own.
+        force: replace `out` when it exists.
+        on_progress: told what is being done.
+
+    Returns:
+        {path, size_bytes, file_digest, source, architecture, parameter_count, tensor_count, tied, tie, reference}.
+
+    Raises:
+        AprError: whatever is wrong with the source, named; nothing is left at `out`.
+    """
+    if oracle == "transformers":
+        require_oracle()
+    source = open_source(location, tie, on_progress, read_tokenizer=tokenizer_path is None)
+    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else source.tokenizer
+    made = import_checkpoint(
+        source,
+        out,
+        dtype=dtype,
+        tokenizer=tokenizer,
+        record_reference=_recorder(oracle, tokenizer),
+        on_progress=on_progress,
+        force=force,
+    )
+    reference = made.reference
+    kept = ("grade", "oracle", "loss", "num_tokens")
+    return {
+        "path": str(made.path),
+        "size_bytes": made.size_bytes,
+        "file_digest": made.file_digest,
+        "source": location,
+        "architecture": made.config.family,
+        "parameter_count": made.num_parameters,
+        "tensor_count": made.num_tensors,
+        "dtypes": dict(made.dtypes),
+        "tied": made.tie.tied,
+        "tie": {"rule": made.tie.rule, "figures": made.tie.figures},
+        "reference": {key: reference[key] for key in kept} if reference else None,
+    }
+
+
+def _recorder(oracle: str, tokenizer: TokenizerDefinition | None) -> Recorder | None:
+    if oracle == "none":
+        return None
+
+    def recorded(config: TransformerConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        ids = probe_ids(TextTokenizer(tokenizer)) if tokenizer else plain_probe_ids(config.vocab_size)
+        if oracle == "transformers":
+            return record_with_transformers(config, tensors, ids).to_dict()
+        return record_ourselves(config, tensors, ids).to_dict()
+
+    return recorded
+
+
+@torch.no_grad()
+def record_ourselves(
+    config: TransformerConfig, tensors: Mapping[str, np.ndarray], ids: list[int]
+) -> Reference:
+    """Record a grade B reference: our own forward pass, which proves later loads equal to this one and no more."""
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    decoder = decoder.to_empty(device="cpu")
+    parameters = dict(decoder.named_parameters())
+    for spec in inventory(config):
+        parameters[spec.name].copy_(torch.from_numpy(np.array(tensors[spec.name])))
+    return record(tracer(decoder), ids, grade="B", oracle=f"apr {__version__}, fp32")
