@@ -1,0 +1,180 @@
+"""Batches for training and evaluation: the one end of this room that knows torch.
+
+The state of a stream is one integer, the windows consumed. Position p stands for window permutation(p % n) of
+epoch p // n, so a stream resumes anywhere by being given its cursor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from apr.base.errors import BadOption
+from apr.data.errors import CorpusTooSmall, StreamExhausted
+from apr.data.order import Permutation
+from apr.data.shards import TokenDataset
+from apr.data.windows import Windows, cut_windows, num_windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Windows to learn from or to judge by."""
+
+    inputs_BT: torch.Tensor  # i64
+    targets_BT: torch.Tensor  # i64, IGNORED_TARGET where padded
+    num_target_tokens: int  # targets that are not padding; what a mean loss is a mean over
+    window_indices: tuple[int, ...]  # which windows, [B]
+
+
+def available_batches(total_tokens: int, seq_length: int, batch_size: int, allow_cycle: bool) -> int | None:
+    """Whole batches that a corpus gives: windows // batch_size, or None for as many as you like.
+
+    An incomplete last batch is not given without a cycle; with one it is filled from the next epoch.
+    """
+    return None if allow_cycle else num_windows(total_tokens, seq_length) // batch_size
+
+
+def require_batches(
+    needed: int, *, total_tokens: int, seq_length: int, batch_size: int, allow_cycle: bool
+) -> None:
+    """Refuse a plan that would run out of text; asks only the figures, so a plan can be judged without data.
+
+    Raises:
+        CorpusTooSmall: the corpus gives fewer whole batches than needed.
+    """
+    available = available_batches(total_tokens, seq_length, batch_size, allow_cycle)
+    if available is not None and needed > available:
+        raise CorpusTooSmall(needed_batches=needed, available_batches=available, batch_size=batch_size)
+
+
+class BatchStream:
+    """Training batches in a seeded order.
+
+    Args:
+        dataset: the training tokens.
+        seq_length: predicted tokens a window, T.
+        batch_size: windows a batch, B; every batch has exactly so many.
+        seed: of the order.
+        allow_cycle: begin another epoch, in another order, when the windows are used up.
+        cursor: windows consumed before; 0 for a fresh start.
+
+    Raises:
+        BadOption, CorpusShorterThanWindow.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        seq_length: int,
+        batch_size: int,
+        seed: int,
+        allow_cycle: bool,
+        cursor: int = 0,
+    ) -> None:
+        if cursor < 0:
+            raise BadOption(option="the data cursor", value=str(cursor), limit="at least 0")
+        self._windows = cut_windows(dataset, seq_length)
+        self._batch_size = _checked_batch_size(batch_size)
+        self._seed = seed
+        self._allow_cycle = allow_cycle
+        self._permutation: tuple[int, Permutation] | None = None  # of the epoch named before it
+        self.cursor = cursor
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in one epoch."""
+        return len(self._windows)
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next window."""
+        return self.cursor // self.num_windows
+
+    def next_batch(self) -> Batch:
+        """Take the next batch and move the cursor past it.
+
+        Raises:
+            StreamExhausted: no whole batch is left and `allow_cycle` is off; the cursor stays.
+        """
+        indices = self._indices(self.cursor, 1)
+        batch = _make_batch(self._windows, indices)
+        self.cursor += self._batch_size
+        return batch
+
+    def order_digest(self, num_batches: int) -> str:
+        """Hash the order of the next batches without reading a token.
+
+        Returns:
+            sha256 over their window indices as little-endian u64, 64 hexadecimal digits.
+
+        Raises:
+            StreamExhausted: there are not so many.
+        """
+        digest = hashlib.sha256()
+        blocks = 4096
+        for begin in range(0, num_batches, blocks):
+            count = min(blocks, num_batches - begin)
+            indices = self._indices(self.cursor + begin * self._batch_size, count)
+            digest.update(indices.astype("<u8").tobytes())
+        return digest.hexdigest()
+
+    def _indices(self, cursor: int, num_batches: int) -> np.ndarray:
+        n, stop = self.num_windows, cursor + num_batches * self._batch_size
+        if stop > n and not self._allow_cycle:
+            raise StreamExhausted(cursor=cursor, num_windows=n, batch_size=self._batch_size)
+        pieces = []
+        while cursor < stop:
+            epoch, offset = divmod(cursor, n)
+            count = min(stop - cursor, n - offset)
+            pieces.append(self._epoch(epoch).many(np.arange(offset, offset + count)))
+            cursor += count
+        return np.concatenate(pieces)
+
+    def _epoch(self, epoch: int) -> Permutation:
+        if self._permutation is None or self._permutation[0] != epoch:
+            self._permutation = epoch, Permutation(self.num_windows, self._seed, epoch)
+        return self._permutation[1]
+
+
+def evaluation_batches(
+    dataset: TokenDataset, seq_length: int, batch_size: int, max_windows: int | None = None
+) -> Iterator[Batch]:
+    """Every window once, in the order of the text; the last batch may be smaller.
+
+    Args:
+        dataset: the validation tokens.
+        seq_length: predicted tokens a window, T.
+        batch_size: windows a batch, B.
+        max_windows: only the first so many windows; None for all.
+
+    Raises:
+        BadOption, CorpusShorterThanWindow: at once.
+    """
+    windows = cut_windows(dataset, seq_length)
+    _checked_batch_size(batch_size)
+    if max_windows is not None and max_windows < 1:
+        raise BadOption(option="the number of validation windows", value=str(max_windows), limit="at least 1")
+    count = len(windows) if max_windows is None else min(max_windows, len(windows))
+    starts = range(0, count, batch_size)
+    return (_make_batch(windows, np.arange(start, min(start + batch_size, count))) for start in starts)
+
+
+def _make_batch(windows: Windows, indices: np.ndarray) -> Batch:
+    chosen = tuple(int(index) for index in indices)
+    pairs = [windows.window(index) for index in chosen]
+    return Batch(
+        inputs_BT=torch.from_numpy(np.stack([inputs for inputs, _ in pairs])),
+        targets_BT=torch.from_numpy(np.stack([targets for _, targets in pairs])),
+        num_target_tokens=sum(windows.num_targets(index) for index in chosen),
+        window_indices=chosen,
+    )
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise BadOption(option="--batch-size", value=str(batch_size), limit="at least 1")
+    return batch_size

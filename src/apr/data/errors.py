@@ -1,0 +1,357 @@
+"""What can be wrong with a corpus, its token shards, or a plan over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apr.base.errors import EXIT_NO_ANSWER, AprError
+
+
+@dataclass(kw_only=True, eq=False)
+class CorpusMissing(AprError):
+    """A corpus path is neither a file nor a folder."""
+
+    id = "APR421"
+    text = "the corpus path {path} is neither a file nor a folder"
+    help = "check the path"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class GlobMatchesNothing(AprError):
+    """A corpus folder holds no file that the pattern selects."""
+
+    id = "APR422"
+    text = "no file in {folder} matches {glob}"
+    help = "give another --glob, or leave the folder out"
+    folder: str
+    glob: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TextNotUtf8(AprError):
+    """A corpus file holds bytes that are not UTF-8 text; guessing an encoding would change the text."""
+
+    id = "APR423"
+    text = "{place} is not UTF-8 text at byte {byte_offset} ({reason})"
+    help = "convert it to UTF-8, narrow --glob, or give --on-bad skip to leave it out and count it"
+    place: str  # the file, or file:line
+    byte_offset: int  # from the start of the file, after decompression
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RecordNotJson(AprError):
+    """A line of a JSONL file is not a JSON object."""
+
+    id = "APR424"
+    text = "{path}:{line} is not a JSON object ({reason})"
+    help = "correct the line, or give --on-bad skip to leave such lines out and count them"
+    path: str
+    line: int
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RecordFieldMissing(AprError):
+    """A JSONL record lacks the field that holds the text."""
+
+    id = "APR425"
+    text = "{path}:{line} has no field {field}, only {found}"
+    help = "name the field that holds the text with --content-field, or give --on-bad skip"
+    path: str
+    line: int
+    field: str
+    found: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RecordFieldNotText(AprError):
+    """The text field of a JSONL record is not a string of characters."""
+
+    id = "APR426"
+    text = "{path}:{line} has {kind} in the field {field}, not text"
+    help = "name the field that holds the text with --content-field, or give --on-bad skip"
+    path: str
+    line: int
+    field: str
+    kind: str
+
+
+@dataclass(kw_only=True, eq=False)
+class CompressedFileBroken(AprError):
+    """A compressed corpus file is cut off or damaged; what it lost is unknown, so none of it is skipped."""
+
+    id = "APR427"
+    text = "{path} does not decompress ({reason})"
+    help = "fetch or make the file again; --on-bad skip does not pass over it, as its loss cannot be counted"
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DocumentTooLarge(AprError):
+    """One document is larger than a tokenizer can take in memory."""
+
+    id = "APR428"
+    text = "the document {place} has more than {limit_bytes} bytes"
+    help = "split it into documents: one a file, or one a line of JSONL"
+    place: str
+    limit_bytes: int
+
+
+@dataclass(kw_only=True, eq=False)
+class CorpusEmpty(AprError):
+    """The corpus holds no document with text in it."""
+
+    id = "APR429"
+    text = (
+        "the corpus has no text: {num_files} files, {num_empty} empty documents, {num_skipped} skipped as bad"
+    )
+    help = "check the paths, --glob and --content-field"
+    num_files: int
+    num_empty: int
+    num_skipped: int
+
+
+@dataclass(kw_only=True, eq=False)
+class SplitEmpty(AprError):
+    """The split left one side without a document."""
+
+    id = "APR430"
+    text = "--val-fraction {fraction} gives {num_train} training and {num_validation} validation documents"
+    help = "choose another --val-fraction, or --val-fraction 0 and give held-out shards with --val-shard"
+    fraction: float
+    num_train: int
+    num_validation: int
+
+
+@dataclass(kw_only=True, eq=False)
+class EndOfTextMissing(AprError):
+    """Documents are to be separated, but the tokenizer does not say by which id; it is never guessed."""
+
+    id = "APR431"
+    text = "--eos-policy {policy} needs an end-of-text id, and the tokenizer names none"
+    help = "name the token with --eos-token, or give --eos-policy none"
+    policy: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RoundTripBroken(AprError):
+    """The ids of a document do not decode back to its text."""
+
+    id = "APR432"
+    text = "the ids of {origin} do not give its text back: at character {position} {expected} became {found}"
+    help = "use the tokenizer that belongs to the checkpoint; this one loses text"
+    origin: str
+    position: int
+    expected: str
+    found: str
+
+
+@dataclass(kw_only=True, eq=False)
+class UnknownTokens(AprError):
+    """Too much of the corpus became the unknown token."""
+
+    id = "APR433"
+    text = "{num_unknown} of {num_tokens} tokens are the unknown token, more than {limit}"
+    help = "use a tokenizer that covers this corpus"
+    num_unknown: int
+    num_tokens: int
+    limit: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TokenIdTooLarge(AprError):
+    """The tokenizer gave an id that its own vocabulary does not hold."""
+
+    id = "APR434"
+    text = "{origin} encodes to the id {token_id}, which is not from 0 to {vocab_size} - 1"
+    help = "use a whole tokenizer; the vocabulary of this one contradicts its ids"
+    origin: str
+    token_id: int
+    vocab_size: int
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestMissing(AprError):
+    """A dataset folder has no manifest, so nothing says which tokenizer its ids belong to."""
+
+    id = "APR435"
+    text = "{folder} has no manifest.json"
+    help = "make the dataset with `apr tokenize encode-corpus`; shards alone do not say what their ids mean"
+    exit_code = EXIT_NO_ANSWER
+    folder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DatasetUnfinished(AprError):
+    """The encoding of this dataset was not finished."""
+
+    id = "APR436"
+    text = "the dataset {folder} is marked in progress"
+    help = (
+        "wait for its encoder, or run `apr tokenize encode-corpus` again; it replaces an unfinished dataset"
+    )
+    folder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestFieldMissing(AprError):
+    """A manifest lacks fields; none is ever defaulted."""
+
+    id = "APR437"
+    text = "{source} lacks {fields}"
+    help = "make the dataset again with `apr tokenize encode-corpus`"
+    source: str
+    fields: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestFieldUnknown(AprError):
+    """A manifest has a field that nothing reads."""
+
+    id = "APR438"
+    text = "{source} has the unknown field {field}"
+    help = "did you mean {nearest}? or use the release that wrote it"
+    source: str
+    field: str
+    nearest: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestValueBad(AprError):
+    """A manifest value is out of range or contradicts another."""
+
+    id = "APR439"
+    text = "{source} says {field} = {value}, which is not {limit}"
+    help = "make the dataset again with `apr tokenize encode-corpus`"
+    source: str
+    field: str
+    value: str
+    limit: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardMissing(AprError):
+    """A shard that the manifest lists is not there."""
+
+    id = "APR440"
+    text = "{path} is in the manifest but not in the folder"
+    help = "copy the dataset again, whole"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardNotWhole(AprError):
+    """A shard's size is not a whole number of tokens."""
+
+    id = "APR441"
+    text = "{path} has {size_bytes} bytes, which is not a multiple of {token_bytes}"
+    help = "copy the dataset again; the file is cut off, or is no shard of little-endian u32"
+    path: str
+    size_bytes: int
+    token_bytes: int
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardSizeChanged(AprError):
+    """A shard holds another number of tokens than the manifest says."""
+
+    id = "APR442"
+    text = "{path} holds {found_tokens} tokens, but the manifest says {manifest_tokens}"
+    help = "copy the dataset again, or make it again with `apr tokenize encode-corpus`"
+    path: str
+    found_tokens: int
+    manifest_tokens: int
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardChanged(AprError):
+    """A shard's bytes are not those that the manifest was written for."""
+
+    id = "APR443"
+    text = "{path} has sha256 {found}, but the manifest says {manifest}"
+    help = "copy the dataset again, or make it again with `apr tokenize encode-corpus`"
+    path: str
+    found: str
+    manifest: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardUnexpected(AprError):
+    """The folder holds a shard that the manifest does not list; whether it was meant is unknown."""
+
+    id = "APR444"
+    text = "{path} is in the folder but not in the manifest"
+    help = "remove it, or make the dataset again with `apr tokenize encode-corpus`"
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardIdTooLarge(AprError):
+    """A shard holds an id outside the vocabulary that the manifest names."""
+
+    id = "APR445"
+    text = "{path} holds the id {token_id} at token {position}, but the vocabulary has {vocab_size}"
+    help = "make the dataset again with the tokenizer of the checkpoint; ids are never clamped"
+    path: str
+    token_id: int
+    position: int
+    vocab_size: int
+
+
+@dataclass(kw_only=True, eq=False)
+class DocumentsChanged(AprError):
+    """The file of document offsets is missing, or is not the one that the manifest was written for."""
+
+    id = "APR446"
+    text = "{path} does not belong to the manifest ({reason})"
+    help = "copy the dataset again, or make it again with `apr tokenize encode-corpus`"
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class CorpusShorterThanWindow(AprError):
+    """The dataset does not fill one training window."""
+
+    id = "APR447"
+    text = (
+        "{folder} has {num_tokens} tokens, fewer than the {needed_tokens} of one window of {seq_length} + 1"
+    )
+    help = "give a smaller --seq-length, or a larger corpus"
+    folder: str
+    num_tokens: int
+    needed_tokens: int
+    seq_length: int
+
+
+@dataclass(kw_only=True, eq=False)
+class CorpusTooSmall(AprError):
+    """The plan asks for more batches than the corpus gives without repeating itself."""
+
+    id = "APR448"
+    text = (
+        "{needed_batches} batches of {batch_size} windows are planned, the corpus gives {available_batches}"
+    )
+    help = "plan fewer steps, give more text, or allow repetition with --allow-shard-cycle"
+    needed_batches: int
+    available_batches: int
+    batch_size: int
+
+
+@dataclass(kw_only=True, eq=False)
+class StreamExhausted(AprError):
+    """The batch stream has no whole batch left; a placeholder loss would hide it."""
+
+    id = "APR449"
+    text = (
+        "the batch of {batch_size} windows after window {cursor} does not fit in the corpus of {num_windows}"
+    )
+    help = "plan fewer steps, give more text, or allow repetition with --allow-shard-cycle"
+    cursor: int
+    num_windows: int
+    batch_size: int
