@@ -18,7 +18,7 @@ from apr.base.errors import FileMissing
 from apr.data.shards import TokenDataset, open_dataset
 from apr.model.load import require_coverage
 from apr.stepzero.reference import Reference, parse_reference
-from apr.tokenizer.definition import TokenizerDefinition, load_definition
+from apr.tokenizer.definition import TokenizerDefinition, load_definition, with_end_of_text
 from apr.tokenizer.engine import TextTokenizer
 from apr.train.errors import (
     NoTokenizer,
@@ -145,22 +145,26 @@ def _find_tokenizer(path: Path | None, init: InitFile | None) -> TokenizerDefini
     return tokenizer_of(init.facts) if init else None
 
 
-def read_tokenizer(path: Path) -> TokenizerDefinition:
+def read_tokenizer(path: Path, end_of_text: str | None = None) -> TokenizerDefinition:
     """Read a tokenizer from a folder, a tokenizer.json or an `.apr` file.
+
+    Args:
+        path: where it is.
+        end_of_text: the token that ends a document, where the source does not say or says two.
 
     Raises:
         NoTokenizer: the `.apr` file holds none.
         AprError: whatever is wrong with the file.
     """
     if path.is_dir() or path.suffix == ".json":
-        return load_definition(path)
+        return load_definition(path, end_of_text=end_of_text)
     if not path.is_file():
         raise FileMissing(path=str(path), kind="tokenizer", made_by="apr tokenize import-hf")
     with open_apr(path, "structure") as file:
         definition = tokenizer_of(read_facts(file))
     if definition is None:
         raise NoTokenizer(source=str(path))
-    return definition
+    return definition if end_of_text is None else with_end_of_text(definition, end_of_text)
 
 
 def tokenizer_of(facts: ModelFacts) -> TokenizerDefinition | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apr.aprfile.reader import open_apr
 from apr.base.errors import BadOption
-from apr.evals.generate import generate
+from apr.evals.generate import NextLogits, generate
 from apr.model.adapters import next_logits
 from apr.model.errors import SequenceTooLong
 from apr.model.load import load_decoder
@@ -63,7 +63,7 @@ def generate_text(
     ends = (definition.end_of_text_id, definition.eos_token_id)
     spoken = _Speaker(tokenizer, on_text)
     ids = generate(
-        next_logits(loaded.decoder, capacity=capacity, dtype=compute.dtype),
+        _spellable(next_logits(loaded.decoder, capacity=capacity, dtype=compute.dtype), tokenizer.max_id),
         prompt_ids,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -73,6 +73,11 @@ def generate_text(
     )
     spoken.finish()
     return {"text": tokenizer.decode(ids), "token_ids": ids}
+
+
+def _spellable(score: NextLogits, max_id: int) -> NextLogits:
+    """Leave out the rows that pad an embedding beyond its tokenizer: their ids spell nothing."""
+    return lambda ids_BT: score(ids_BT)[: max_id + 1]
 
 
 class _Speaker:

@@ -10,7 +10,7 @@ from apr.base.errors import FileMissing, OutputExists
 from apr.convert.gguf_source import read_gguf_tokenizer
 from apr.data.encode import EncodeOptions, encode_corpus
 from apr.data.manifest import Manifest
-from apr.tokenizer.definition import TOKENIZER_FILE, TokenizerDefinition, save_definition, with_end_of_text
+from apr.tokenizer.definition import TOKENIZER_FILE, TokenizerDefinition, save_definition
 from apr.tokenizer.engine import TextTokenizer
 from apr.train.inputs import read_tokenizer
 
@@ -31,22 +31,18 @@ def import_tokenizer(
     """
     if (out / TOKENIZER_FILE).exists() and not force:
         raise OutputExists(path=str(out / TOKENIZER_FILE))
-    definition = _chosen(_read(source), eos_token)
+    definition = _read(source, eos_token)
     engine = TextTokenizer(definition)
     save_definition(definition, out)
     return {"path": str(out), "vocab_size": engine.vocab_size, **definition.to_dict()}
 
 
-def _read(source: Path) -> TokenizerDefinition:
+def _read(source: Path, eos_token: str | None) -> TokenizerDefinition:
     if source.suffix == ".gguf":
         if not source.is_file():
             raise FileMissing(path=str(source), kind="GGUF file", made_by="a download")
-        return read_gguf_tokenizer(source)
-    return read_tokenizer(source)
-
-
-def _chosen(definition: TokenizerDefinition, eos_token: str | None) -> TokenizerDefinition:
-    return definition if eos_token is None else with_end_of_text(definition, eos_token)
+        return read_gguf_tokenizer(source, eos_token)
+    return read_tokenizer(source, eos_token)
 
 
 def encode(
@@ -65,7 +61,7 @@ def encode(
         {train, validation, round_trips, skipped, empty, tokens_per_sec, elapsed_s}; each part is its manifest's
         counts with its path.
     """
-    tokenizer = TextTokenizer(_chosen(read_tokenizer(tokenizer_path), eos_token))
+    tokenizer = TextTokenizer(read_tokenizer(tokenizer_path, eos_token))
 
     def progress(done: int, total: int | None, tokens: int) -> None:
         if on_progress:

@@ -1,0 +1,70 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer with venv, and make.
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+DEV := .venv-dev
+BENCH_ROUNDS ?= 5
+
+.PHONY: help setup demo test test-live check format bench lock clean need-python
+
+help:
+	@echo "make demo       continue the pretraining of a real 135M model (some minutes, 98 MB fetched once)"
+	@echo "make test       all tests that need no large model"
+	@echo "make test-live  the long tests on Qwen2.5-Coder-0.5B (491 MB fetched once)"
+	@echo "make check      format, lint, types, import floors, generated docs"
+	@echo "make bench      figures beside transformers, into bench/results/"
+	@echo "make clean      remove what these made here (downloads stay in the cache)"
+
+need-python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is missing; apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than 3.11; name another with make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: the venv module is missing; apt-get install python3-venv" >&2; exit 2; }
+
+$(VENV)/.done: requirements/run.lock pyproject.toml | need-python
+	@echo "setting up $(VENV) (once; torch is large)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/run.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV)/.done: requirements/dev.lock pyproject.toml | need-python
+	@echo "setting up $(DEV) (once; torch is large)"
+	@$(PYTHON) -m venv $(DEV)
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/.done
+
+demo: $(VENV)/.done
+	@$(VENV)/bin/apr demo -o demo
+
+test: $(DEV)/.done
+	@$(DEV)/bin/python -m pytest -m "not live" -n 2 --durations=10
+
+test-live: $(DEV)/.done
+	@$(DEV)/bin/python -m pytest -m live -s --durations=0
+
+check: $(DEV)/.done
+	@$(DEV)/bin/ruff format --check .
+	@$(DEV)/bin/ruff check .
+	@$(DEV)/bin/mypy
+	@$(DEV)/bin/lint-imports --no-cache
+	@$(DEV)/bin/python docs/generate.py --check
+
+format: $(DEV)/.done
+	@$(DEV)/bin/ruff format .
+	@$(DEV)/bin/ruff check --fix .
+	@$(DEV)/bin/python docs/generate.py
+
+bench: $(DEV)/.done
+	@$(DEV)/bin/python -m bench --rounds $(BENCH_ROUNDS)
+
+lock: | need-python
+	@sh requirements/lock.sh $(PYTHON)
+
+clean:
+	rm -rf $(VENV) $(DEV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

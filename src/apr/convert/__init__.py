@@ -1,0 +1,1 @@
+"""Foreign checkpoints in: GGUF and Hugging Face."""

@@ -1,0 +1,74 @@
+"""Fixtures that several rooms share: real checkpoints from the cache, and a tiny model with a corpus."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from apr.base.environment import cache_dir
+from apr.convert.published import PUBLISHED, fetch_published
+from command import run_apr
+from tiny import make_model, make_shards
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[None]:
+    """Let one test process at a time make what the others then find."""
+    path = cache_dir() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def fetched(name: str) -> Path:
+    # A missing checkpoint fails the test that needs it: a skip would hide that nothing was compared.
+    with only_one(PUBLISHED[name].file_name):
+        return fetch_published(name)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    return fetched("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def qwen_gguf() -> Path:
+    return fetched("qwen2.5-coder-0.5b-instruct")
+
+
+@pytest.fixture(scope="session")
+def smollm2_apr(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """SmolLM2 imported by the real command, once for all test processes."""
+    return imported(smollm2_gguf, tmp_path_factory, worker_id)
+
+
+@pytest.fixture(scope="session")
+def qwen_apr(qwen_gguf: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    return imported(qwen_gguf, tmp_path_factory, worker_id)
+
+
+def imported(source: Path, factory: pytest.TempPathFactory, worker_id: str, *options: str) -> Path:
+    folder = factory.getbasetemp() if worker_id == "master" else factory.getbasetemp().parent
+    out = folder / ("-".join([source.stem, *(option.strip("-") for option in options)]) + ".apr")
+    with only_one(f"import-{out.name}"):
+        if not out.exists():
+            done = run_apr("import", source, "-o", out, *options)
+            assert done.code == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_apr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny valid model; copy it before changing a byte."""
+    return make_model(tmp_path_factory.mktemp("tiny") / "tiny.apr")
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards made with the tiny model's tokenizer; copy them before changing a byte."""
+    return make_shards(tmp_path_factory.mktemp("tiny") / "shards")
