@@ -69,7 +69,7 @@ def make_weights(config: TransformerConfig, seed: int = 0) -> dict[str, np.ndarr
     rng = np.random.default_rng(seed)
     decoder = random_decoder(config, seed)
     weights = {name: value.detach().numpy().copy() for name, value in decoder.named_parameters()}
-    for name, value in weights.items():
+    for value in weights.values():
         if value.ndim == 1:
             value += rng.normal(0, 0.1, value.shape).astype(np.float32)
         else:

@@ -8,7 +8,7 @@ a file either says a thing or is refused, because a defaulted rope base or norm 
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -32,7 +32,9 @@ _COUNTS = (
     "head_dim",
     "max_position_embeddings",
 )
-_MAX_COUNT = 1 << 24  # larger than any published model; a crafted file must not ask for petabytes
+# Larger than any published model; a crafted file must not ask for petabytes, nor for an inventory without end.
+_MAX_COUNT = 1 << 24
+_MAX_LAYERS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,14 @@ class TransformerConfig:
     def num_query_groups(self) -> int:
         """Query heads that share one key-value head."""
         return self.num_attention_heads // self.num_key_value_heads
+
+    @property
+    def sequence_limit(self) -> tuple[str, int]:
+        """The longest sequence that the decoder computes as published, with the field that says so."""
+        # Beyond its window a sliding-window model attends otherwise than this decoder does.
+        if self.sliding_window is not None and self.sliding_window < self.max_position_embeddings:
+            return "sliding_window", self.sliding_window
+        return "max_position_embeddings", self.max_position_embeddings
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON values; `parse_config` reads it back to an equal config."""
@@ -119,8 +129,12 @@ def parse_rope_scaling(value: Any, source: str) -> RopeScaling | None:
             source=source, field="rope_scaling", value=repr(value), limit="an object or null"
         )
     given = {key: item for key, item in value.items() if item is not None and key != "rope_theta"}
-    kind = given.pop("rope_type", None) or given.pop("type", None)
-    given.pop("type", None)
+    spellings = [given.pop(key) for key in ("rope_type", "type") if key in given]
+    kind = spellings[0] if spellings else None
+    if any(spelling != kind for spelling in spellings):
+        raise ConfigValueBad(
+            source=source, field="rope_scaling.type", value=repr(spellings[1]), limit=repr(kind)
+        )
     if kind in (None, "default") and not given:
         return None
     if kind not in ("linear", "llama3"):
@@ -135,12 +149,23 @@ def parse_rope_scaling(value: Any, source: str) -> RopeScaling | None:
             value=", ".join(sorted(given)),
             limit=f"exactly {', '.join(wanted)}",
         )
-    for name, item in given.items():
-        if isinstance(item, bool) or not isinstance(item, int | float) or not item > 0:
-            raise ConfigValueBad(
-                source=source, field=f"rope_scaling.{name}", value=repr(item), limit="above 0"
-            )
+    _check_scaling(given, source)
     return RopeScaling(rope_type=kind, **given)
+
+
+def _check_scaling(given: Mapping[str, Any], source: str) -> None:
+    def require(name: str, holds: bool, limit: str) -> None:
+        if not holds:
+            raise ConfigValueBad(
+                source=source, field=f"rope_scaling.{name}", value=repr(given[name]), limit=limit
+            )
+
+    for name, item in given.items():
+        require(name, _is_positive(item), "a finite number above 0")
+    if "low_freq_factor" in given:
+        low, length = given["low_freq_factor"], "original_max_position_embeddings"
+        require("high_freq_factor", given["high_freq_factor"] > low, f"above low_freq_factor = {low}")
+        require(length, _is_count(given[length], _MAX_COUNT), "a whole number")
 
 
 def check_config(config: TransformerConfig, source: str) -> None:
@@ -158,12 +183,11 @@ def check_config(config: TransformerConfig, source: str) -> None:
             source=source, architecture=str(config.family), supported=", ".join(FAMILIES)
         )
     for name in _COUNTS:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
-            raise bad(name, f"a whole number from 1 to {_MAX_COUNT:,}")
+        limit = _MAX_LAYERS if name == "num_hidden_layers" else _MAX_COUNT
+        if not _is_count(getattr(config, name), limit):
+            raise bad(name, f"a whole number from 1 to {limit:,}")
     for name in ("rms_norm_eps", "rope_theta"):
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        if not _is_positive(getattr(config, name)):
             raise bad(name, "a finite number above 0")
     for name in ("attention_bias", "tie_word_embeddings"):
         if not isinstance(getattr(config, name), bool):
@@ -177,6 +201,15 @@ def check_config(config: TransformerConfig, source: str) -> None:
     window = config.sliding_window
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise bad("sliding_window", "a whole number from 1, or null")
+
+
+def _is_count(value: Any, limit: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
+
+
+def _is_positive(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value <= sys.float_info.max  # also an int that no float can hold
 
 
 def config_differences(left: TransformerConfig, right: TransformerConfig) -> list[tuple[str, Any, Any]]:

@@ -31,11 +31,6 @@ class TensorSpec:
             product *= size
         return product
 
-    @property
-    def decays(self) -> bool:
-        """Whether weight decay applies: to matrices, not to norms and biases."""
-        return len(self.shape) > 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:

@@ -8,6 +8,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+_CONTROL_GROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
 
 def cache_dir() -> Path:
     """The folder for downloads: `APR_CACHE`, else `XDG_CACHE_HOME/apr`, else `~/.cache/apr`."""
@@ -33,13 +38,24 @@ def available_memory_bytes() -> int | None:
 
 
 def _control_group_bytes() -> int | None:
-    folder = Path("/sys/fs/cgroup")
+    """What the control group, of either version, leaves; None where there is none or it sets no limit."""
+    for folder, limit_name, used_name in _CONTROL_GROUPS:
+        try:
+            limit = int((folder / limit_name).read_text())
+            used = int((folder / used_name).read_text())
+        except (OSError, ValueError):  # another version, or the word `max`
+            continue
+        return max(0, limit - max(0, used - _file_cache_bytes(folder)))
+    return None
+
+
+def _file_cache_bytes(folder: Path) -> int:
+    # Pages of files count as used, but the kernel gives them back: a checkpoint that was read is no loss.
     try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
+        pairs = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+        return sum(int(size) for name, size in pairs if name in ("active_file", "inactive_file"))
     except (OSError, ValueError):
-        return None
-    return None if limit == "max" else max(0, int(limit) - used)
+        return 0
 
 
 def cpu_count() -> int:

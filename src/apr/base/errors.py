@@ -65,7 +65,9 @@ def _rebuild(kind: type[AprError], facts: dict[str, Any]) -> AprError:
     return kind(**facts)
 
 
-def _readable(value: Any) -> str:
+def _readable(value: Any) -> str | float:
+    if isinstance(value, float):
+        return value  # as it is: a text may say how many digits it shows
     if isinstance(value, bool) or not isinstance(value, int):
         return str(value)
     return f"{value:,}" if abs(value) >= 10_000 else str(value)

@@ -73,7 +73,7 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "apr") -> dict
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested deeper than the parser's stack
         raise BadJson(path=str(path), reason=str(error)) from error
     if not isinstance(value, dict):
         raise BadJson(path=str(path), reason=f"it holds a {type(value).__name__}")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from apr.base.errors import EXIT_NO_ANSWER, AprError
+from apr.stepzero.gate import json_value
 
 format_option = click.option(
     "--format",
@@ -41,7 +42,7 @@ def wants_json(arguments: list[str]) -> bool:
 
 def emit(result: dict[str, Any], output_format: str, render: Callable[[dict[str, Any]], str]) -> None:
     """Print a result as one JSON object or as text."""
-    print(json.dumps(result, ensure_ascii=False) if output_format == "json" else render(result))
+    print(_json(result) if output_format == "json" else render(result))
 
 
 def print_error(error: AprError, as_json: bool) -> None:
@@ -49,8 +50,12 @@ def print_error(error: AprError, as_json: bool) -> None:
     if as_json:
         facts = {key: value if _is_plain(value) else str(value) for key, value in error.facts.items()}
         document = {"id": error.id, "message": error.message, "help": error.advice, "facts": facts}
-        print(json.dumps({"error": document}, ensure_ascii=False))
+        print(_json({"error": document}))
     print(f"apr: {error}", file=sys.stderr)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False)
 
 
 def _is_plain(value: Any) -> bool:

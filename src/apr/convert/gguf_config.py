@@ -60,7 +60,7 @@ def read_config(
         ArchitectureUnsupported: neither llama nor qwen2.
         ConfigFieldMissing, ConfigValueBad, FeatureUnsupported, ConfigKeyUnjudged, RopeFactorsUnknown.
     """
-    family = _family(fields, source)
+    family = require_family(fields, source)
     own = {
         key.removeprefix(family + "."): value for key, value in fields.items() if key.startswith(family + ".")
     }
@@ -87,7 +87,12 @@ def read_config(
     return replace(config, rope_scaling=scaling)
 
 
-def _family(fields: Mapping[str, Any], source: str) -> str:
+def require_family(fields: Mapping[str, Any], source: str) -> str:
+    """The family that a GGUF file says it holds.
+
+    Raises:
+        ConfigFieldMissing, ArchitectureUnsupported: it says none, or one that the decoder does not express.
+    """
     family = fields.get("general.architecture")
     if family is None:
         raise ConfigFieldMissing(source=source, fields="general.architecture")

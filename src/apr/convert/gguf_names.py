@@ -29,13 +29,13 @@ _THEIRS = re.compile(r"blk\.(0|[1-9]\d*)\.(\w+)\.(weight|bias)")
 _OURS = re.compile(r"model\.layers\.(0|[1-9]\d*)\.([\w.]+)\.(weight|bias)")
 
 
-def our_name(theirs: str) -> str:
-    """Our name of a GGUF tensor; a name that no rule covers stays as it is, and is then unexpected."""
+def our_name(theirs: str) -> str | None:
+    """Our name of a GGUF tensor; None for one that no rule covers, even if it is spelled like one of ours."""
     if theirs in _TOP:
         return _TOP[theirs]
     match = _THEIRS.fullmatch(theirs)
     if match is None or match[2] not in _IN_BLOCK:
-        return theirs
+        return None
     return f"model.layers.{match[1]}.{_IN_BLOCK[match[2]]}.{match[3]}"
 
 

@@ -20,13 +20,14 @@ from apr.convert.checkpoint import (
 )
 from apr.convert.errors import DtypeUnsupported
 from apr.convert.gguf_blocks import DEQUANTISED, dequantise
-from apr.convert.gguf_config import read_config
+from apr.convert.gguf_config import read_config, require_family
 from apr.convert.gguf_file import GgufFile
 from apr.convert.gguf_names import ROPE_FACTORS, gguf_name, our_name, row_order
 from apr.convert.gguf_tokenizer import definition_from_gguf
 from apr.convert.ties import StoredMatrix, decide_tie
 from apr.tokenizer.definition import TokenizerDefinition
 
+_UNKNOWN = "?"  # before the name of a tensor that has none of ours, so that it cannot pass for one
 _RAW = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "Q4_K": np.uint8, "Q6_K": np.uint8}
 
 
@@ -45,11 +46,14 @@ def open_gguf(
     report = on_progress or (lambda what, done, total: None)
     report("reading the fields", 0, 3)
     file = GgufFile(path)
+    require_family(file.fields, str(path))  # before any tensor is looked at
     _require_dequantised(file)
     both = "output.weight" in file.tensors
     config = _read_config(file, tied=not both)
-    found = {our_name(name): file.shape(name) for name in file.tensors if name != ROPE_FACTORS}
-    require_cover(config, found, str(path), spelling=gguf_name)
+    found = {
+        our_name(name) or _UNKNOWN + name: file.shape(name) for name in file.tensors if name != ROPE_FACTORS
+    }
+    require_cover(config, found, str(path), spelling=_their_name)
     report("comparing embedding and head" if both else "hashing", 1, 3)
     decision, head_stands_for_both = decide_tie(
         _stored(file, EMBEDDING), _stored(file, HEAD) if both else None, tie, str(path)
@@ -69,6 +73,10 @@ def open_gguf(
         tie=decision,
         license=str(file.fields["general.license"]) if "general.license" in file.fields else None,
     )
+
+
+def _their_name(name: str) -> str:
+    return name.removeprefix(_UNKNOWN) if name.startswith(_UNKNOWN) else gguf_name(name)
 
 
 def _read_config(file: GgufFile, tied: bool) -> TransformerConfig:

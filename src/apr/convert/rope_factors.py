@@ -25,9 +25,8 @@ PUBLISHED = tuple(
     )
     for factor in (8.0, 32.0)  # Llama 3.1 and 3.3; Llama 3.2
 )
-_TOLERANCE = (
-    1e-4  # relative: the stored factors were computed in fp32 and the two sets differ by a factor of 4
-)
+# Relative: the stored factors were computed in fp32, and the two sets differ by a factor of 4.
+_TOLERANCE = 1e-4
 
 
 def llama3_factors(scaling: RopeScaling, rope_theta: float, head_dim: int) -> np.ndarray:

@@ -189,12 +189,9 @@ class Decoder(nn.Module):
     def _rope_slice(
         self, start: int, stop: int, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        for name, limit in (
-            ("max_position_embeddings", self.config.max_position_embeddings),
-            ("sliding_window", self.config.sliding_window),
-        ):
-            if limit is not None and stop > limit:
-                raise SequenceTooLong(length=stop, limit_name=name, limit=limit)
+        name, limit = self.config.sequence_limit
+        if stop > limit:
+            raise SequenceTooLong(length=stop, limit_name=name, limit=limit)
         if self._rope is None or self._rope[0].shape[0] < stop or self._rope[0].device != device:
             cos, sin = rope_tables(self.config, stop)
             self._rope = (cos.to(device), sin.to(device))

@@ -74,7 +74,7 @@ class Certificate:
 
 def grade_of(reference_grade: str | None, gates: Sequence[GateResult]) -> Grade:
     """The grade a checkpoint earns: its reference's when that was met, else C."""
-    met = all(gate.verdict == "yes" for gate in gates if gate.id.startswith("reference."))
-    if reference_grade in ("A", "B") and met:
+    verdicts = {gate.verdict for gate in gates if gate.id.startswith("reference.")}
+    if reference_grade in ("A", "B") and verdicts == {"yes"}:  # none at all is not met
         return "A" if reference_grade == "A" else "B"
     return "C"

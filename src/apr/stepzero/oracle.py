@@ -52,9 +52,10 @@ def record_with_transformers(
     import transformers  # 2 s and an optional extra: only `apr import` and tests come here
 
     try:
-        model = _build(config, tensors)
+        model = build_transformers_model(config, tensors)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise OracleFailed(reason=f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        first_line = str(error).partition("\n")[0]
+        raise OracleFailed(reason=f"{type(error).__name__}: {first_line}") from error
     oracle = f"transformers {transformers.__version__}, {type(model).__name__}, eager attention, fp32"
     return record(trace_transformers(model), probe_ids, grade="A", oracle=oracle)
 
@@ -85,11 +86,23 @@ def hugging_face_config(config: TransformerConfig) -> Any:
     return Qwen2Config(**shared) if config.family == "qwen2" else LlamaConfig(**shared, attention_bias=False)
 
 
-def _build(config: TransformerConfig, tensors: Mapping[str, np.ndarray]) -> Any:
+def build_transformers_model(
+    config: TransformerConfig, tensors: Mapping[str, np.ndarray], attention: str = "eager"
+) -> Any:
+    """Build the transformers model class of a config and fill it with tensors, fp32 on the CPU.
+
+    Args:
+        config: of the model.
+        tensors: fp32 by name; read one at a time.
+        attention: its implementation; `eager` is another kernel than ours.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: the tensors are not those of the class.
+    """
     from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
     spelled = hugging_face_config(config)
-    spelled._attn_implementation = "eager"  # another kernel than ours
+    spelled._attn_implementation = attention
     kind = Qwen2ForCausalLM if config.family == "qwen2" else LlamaForCausalLM
     with torch.device("meta"):
         model = kind(spelled)
@@ -107,7 +120,7 @@ def _fill(model: Any, config: TransformerConfig, tensors: Mapping[str, np.ndarra
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, parameter in parameters.items():
         source = EMBEDDING if name == HEAD and config.tie_word_embeddings else name
-        parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[source])))
+        parameter.copy_(torch.from_numpy(np.array(tensors[source])))
     if left := set(tensors) - set(parameters):
         raise ValueError(f"{len(left)} tensors have no place in {type(model).__name__}, such as {min(left)}")
 

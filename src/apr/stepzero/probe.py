@@ -24,17 +24,18 @@ def probe_text() -> str:
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in _PARTS)
 
 
-def probe_ids(tokenizer: Encoder) -> list[int]:
-    """Encode the probe and take an equal share of each part, 384 tokens at most."""
+def probe_ids(tokenizer: Encoder, max_tokens: int = PROBE_TOKENS) -> list[int]:
+    """Encode the probe and take an equal share of each part, `max_tokens` at most: what the model attends over."""
     folder = resources.files("apr.stepzero") / "probe"
-    share = PROBE_TOKENS // len(_PARTS)
+    share = min(PROBE_TOKENS, max_tokens) // len(_PARTS)
     ids: list[int] = []
     for name in _PARTS:
         ids.extend(tokenizer.encode((folder / name).read_text(encoding="utf-8"))[:share])
     return ids
 
 
-def plain_probe_ids(vocab_size: int) -> list[int]:
+def plain_probe_ids(vocab_size: int, max_tokens: int = PROBE_TOKENS) -> list[int]:
     """Ids for a checkpoint without a tokenizer: fixed pseudo-random ones below `vocab_size`."""
-    stream = hashlib.shake_256(b"apr-probe").digest(PROBE_TOKENS * 8)
-    return [int.from_bytes(stream[8 * i : 8 * i + 8], "little") % vocab_size for i in range(PROBE_TOKENS)]
+    count = min(PROBE_TOKENS, max_tokens)
+    stream = hashlib.shake_256(b"apr-probe").digest(count * 8)
+    return [int.from_bytes(stream[8 * i : 8 * i + 8], "little") % vocab_size for i in range(count)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from apr.stepzero.errors import ReferenceMalformed
-from apr.stepzero.figures import block_figures, relative_difference
+from apr.stepzero.figures import NUM_PROJECTIONS, block_figures, relative_difference
 from apr.stepzero.gate import GateResult, verdict_of
 
 # Reports (block name, hidden [1, T, D]) while it computes; returns fp32 logits [1, T, V].
@@ -57,16 +57,23 @@ def parse_reference(value: dict[str, Any], source: str, vocab_size: int) -> Refe
             probe_ids=tuple(int(i) for i in value["probe_ids"]),
             loss=float(value["loss"]),
             num_tokens=int(value["num_tokens"]),
-            blocks=tuple(value["blocks"]),
+            blocks=tuple(_parse_block(block) for block in value["blocks"]),
         )
-        for block in reference.blocks:
-            relative_difference(block, block)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ReferenceMalformed(source=source, reason=f"{type(error).__name__} {error}") from error
     reason = _implausible(reference, vocab_size)
     if reason:
         raise ReferenceMalformed(source=source, reason=reason)
     return reference
+
+
+def _parse_block(value: Any) -> dict[str, Any]:
+    """A block's figures, every one a finite number: a NaN or a missing one would not be compared."""
+    figures = {key: float(value[key]) for key in ("mean", "std", "absmax")}
+    projections = [float(item) for item in value["projections"]]
+    if len(projections) != NUM_PROJECTIONS or not all(map(math.isfinite, [*figures.values(), *projections])):
+        raise ValueError(f"in the figures of {value['name']!r}")
+    return {"name": str(value["name"]), **figures, "projections": projections}
 
 
 def _implausible(reference: Reference, vocab_size: int) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from apr.aprfile.metadata import ModelFacts, model_metadata
 from apr.aprfile.reader import open_apr
 from apr.aprfile.writer import TensorSource, write_apr
 from apr.arch.inventory import EMBEDDING, HEAD
+from apr.base.errors import CannotWrite
 from apr.base.files import replacing, sha256_file, write_json
 from apr.model.decoder import Decoder
 from apr.train.errors import CheckpointDiffers
@@ -101,7 +103,10 @@ def write_state(
     path = folder / "optimizer.safetensors"
     with replacing(path) as stream:
         # By name and not through bytes: the moments of a 0.5B model are 4 GB.
-        save_file(tensors, stream.name)
+        try:
+            save_file(tensors, stream.name)
+        except SafetensorError as error:  # not an OSError, though it is the disk's refusal
+            raise CannotWrite(path=str(path), reason=str(error)) from error
     digest = sha256_file(path)
     generator = torch.get_rng_state().numpy().tobytes().hex()
     write_json(folder / "progress.json", {**progress, "optimizer_state_sha": digest, "torch_rng": generator})

@@ -33,7 +33,7 @@ def check_device_word(device: str) -> None:
     Raises:
         DeviceUnknown: it is none of the words.
     """
-    if not DEVICE_PATTERN.match(device):
+    if not DEVICE_PATTERN.fullmatch(device):
         raise DeviceUnknown(device=device)
 
 

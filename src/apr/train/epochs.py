@@ -79,6 +79,11 @@ class Ledger:
         return self.steps % self.plan.steps_per_epoch == 0 or self.steps == self.plan.num_steps
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every update is made and validated."""
+        return self.steps == self.plan.num_steps and not self.epoch_tokens
+
+    @property
     def tokens_per_sec(self) -> float | None:
         """Mean throughput of the updates, validation left out; None before the first."""
         return self.tokens / self.train_seconds if self.train_seconds else None

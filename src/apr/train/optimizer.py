@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -57,4 +58,5 @@ def moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 def greatest_moment(optimizer: torch.optim.Optimizer) -> float:
     """The greatest magnitude among all moments; 0 for a fresh optimizer."""
-    return max((float(moment.abs().max()) for moment in moments(optimizer)), default=0.0)
+    sizes = [float(moment.abs().max()) for moment in moments(optimizer)]
+    return math.nan if any(map(math.isnan, sizes)) else max(sizes, default=0.0)

@@ -165,10 +165,9 @@ def check_fit(plan: RunPlan, config: TransformerConfig, *, dataset: str, availab
         SequenceBeyondModel: the window is longer than the model attends over.
         TooFewWindows: the corpus is shorter than the run, and repeating it was not allowed.
     """
-    for name in ("max_position_embeddings", "sliding_window"):
-        limit = getattr(config, name)
-        if limit is not None and plan.seq_length > limit:
-            raise SequenceBeyondModel(seq_length=plan.seq_length, limit_name=name, limit=limit)
+    name, limit = config.sequence_limit
+    if plan.seq_length > limit:
+        raise SequenceBeyondModel(seq_length=plan.seq_length, limit_name=name, limit=limit)
     if plan.num_windows > available_windows and not plan.allow_shard_cycle:
         raise TooFewWindows(
             num_steps=plan.num_steps,

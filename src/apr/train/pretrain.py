@@ -42,7 +42,6 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     check_device_word(plan.device)
     if plan.synthetic:
         with RunDir(spec.run_dir) as run_dir:
-            run_dir.write("plan.json", plan.to_dict())
             return run_synthetic(plan, run_dir, reporter)
     compute = resolve_compute(plan.device, plan.dtype)
     with Inputs(spec, reporter) as inputs:
@@ -92,20 +91,21 @@ class _Run:
             if text:
                 self._say(text)
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
+        certificate: Certificate | None = None
         try:
             zero = certify(self.inputs, self.plan, self.compute, self.reporter)
-            ledger.step0_loss = zero.step0.loss
-            self.run_dir.write("certificate.json", zero.certificate.to_dict())
-            self.reporter.certificate(zero.certificate)
-            self._require_passed(zero.certificate)
+            ledger.step0_loss, certificate = zero.step0.loss, zero.certificate
+            self.run_dir.write("certificate.json", certificate.to_dict())
+            self.reporter.certificate(certificate)
+            self._require_passed(certificate)
             outcome = self._train(zero, ledger)
         except KeyboardInterrupt:
-            self._record("INTERRUPTED", ledger, None, None)
+            self._record("INTERRUPTED", ledger, certificate, None)
             raise Interrupted(signal="Ctrl-C", kept=_kept(ledger)) from None
         except AprError as error:
-            self._record(_outcome_of(error), ledger, None, error)
+            self._record(_outcome_of(error), ledger, certificate, error)
             raise
-        record = self._record(outcome, ledger, zero.certificate, None)
+        record = self._record(outcome, ledger, certificate, None)
         if outcome == "INTERRUPTED":
             raise Interrupted(signal="Ctrl-C", kept=_kept(ledger))
         return record
@@ -149,8 +149,9 @@ class _Run:
                     self._close_epoch(zero, ledger, saver, stream.cursor)
                     if ledger.is_out_of_patience and ledger.steps < self.plan.num_steps:
                         return "EARLY_STOP"
-            if interrupted():
-                saver.save(ledger, ledger.epoch, stream.cursor, None)
+            if interrupted() and not ledger.is_complete:
+                if ledger.epoch_tokens:  # else the last epoch's checkpoint, which was validated, says it all
+                    saver.save(ledger, ledger.epoch, stream.cursor, None)
                 return "INTERRUPTED"
         self._require_all_consumed(stream.cursor)
         return self._word(ledger.val_losses[-1])

@@ -44,6 +44,7 @@ class RunDir:
             os.ftruncate(self._handle, 0)
             os.write(self._handle, str(os.getpid()).encode())
         except BaseException:
+            (self.path / _LOCK).unlink(missing_ok=True)  # ours to remove: nobody else holds it
             os.close(self._handle)
             raise
         return self

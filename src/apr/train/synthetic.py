@@ -22,6 +22,7 @@ def scripted_loss(plan: RunPlan, step: int) -> float:
 
 def run_synthetic(plan: RunPlan, run_dir: RunDir, reporter: Reporter) -> dict[str, Any]:
     """Write the artifacts of a scripted run; returns its record."""
+    run_dir.write("plan.json", {"kind": WORD, **plan.to_dict()})
     reporter.note(f"{WORD}: losses are scripted and nothing is computed")
     run_dir.log(f"{WORD}: no model was built")
     for step in range(1, plan.num_steps + 1):

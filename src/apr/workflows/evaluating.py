@@ -65,8 +65,8 @@ def evaluate_model(
         loaded = load_decoder(file, compute.device)
         tokenizer = _tokenizer(loaded, path)
         length = _window_length(loaded, seq_length)
-        ids = _shard_ids(loaded, dataset) if dataset else _text_ids(tokenizer, text)
-        ids = ids[: None if max_tokens is None else max_tokens + 1]
+        needed = None if max_tokens is None else max_tokens + 1
+        ids = _shard_ids(loaded, dataset, needed) if dataset else _text_ids(tokenizer, text)[:needed]
         if len(ids) < 2:
             raise BadOption(
                 option="the text", value=f"of {len(ids)} tokens", limit="at least two tokens long"
@@ -88,14 +88,13 @@ def _tokenizer(loaded: LoadedDecoder, path: Path) -> TextTokenizer:
 
 
 def _window_length(loaded: LoadedDecoder, asked: int | None) -> int:
-    config = loaded.facts.config
-    limit = min(config.max_position_embeddings, config.sliding_window or config.max_position_embeddings)
+    _, limit = loaded.facts.config.sequence_limit
     if asked is not None and not 1 <= asked <= limit:
         raise BadOption(option="--seq-length", value=str(asked), limit=f"from 1 to the model's {limit}")
     return asked or min(limit, _MAX_SEQ_LENGTH)
 
 
-def _shard_ids(loaded: LoadedDecoder, folder: Path) -> np.ndarray:
+def _shard_ids(loaded: LoadedDecoder, folder: Path, needed: int | None) -> np.ndarray:
     dataset = open_dataset(folder)
     definition = tokenizer_of(loaded.facts)
     made_by = dataset.manifest.tokenizer_sha256
@@ -104,7 +103,8 @@ def _shard_ids(loaded: LoadedDecoder, folder: Path) -> np.ndarray:
     vocab_size = loaded.facts.config.vocab_size
     if dataset.manifest.max_token_id >= vocab_size:
         raise TokenIdTooLarge(dataset=str(folder), found=dataset.manifest.max_token_id, limit=vocab_size)
-    return dataset.slice(0, dataset.total_tokens).astype(np.int64)
+    stop = dataset.total_tokens if needed is None else min(needed, dataset.total_tokens)
+    return dataset.slice(0, stop).astype(np.int64)
 
 
 def _text_ids(tokenizer: TextTokenizer, path: Path | None) -> np.ndarray:

@@ -57,9 +57,10 @@ def generate_text(
     prompt_ids = tokenizer.encode(prompt)
     if not prompt_ids:
         raise BadOption(option="the prompt", value=repr(prompt), limit="at least one token long")
-    capacity, limit = len(prompt_ids) + max_new_tokens, loaded.facts.config.max_position_embeddings
+    capacity = len(prompt_ids) + max_new_tokens
+    limit_name, limit = loaded.facts.config.sequence_limit
     if capacity > limit:
-        raise SequenceTooLong(length=capacity, limit_name="max_position_embeddings", limit=limit)
+        raise SequenceTooLong(length=capacity, limit_name=limit_name, limit=limit)
     ends = (definition.end_of_text_id, definition.eos_token_id)
     spoken = _Speaker(tokenizer, on_text)
     ids = generate(

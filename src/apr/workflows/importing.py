@@ -92,7 +92,11 @@ def _recorder(oracle: str, tokenizer: TokenizerDefinition | None) -> Recorder | 
         return None
 
     def recorded(config: TransformerConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        ids = probe_ids(TextTokenizer(tokenizer)) if tokenizer else plain_probe_ids(config.vocab_size)
+        _, limit = config.sequence_limit
+        if tokenizer is None:
+            ids = plain_probe_ids(config.vocab_size, limit)
+        else:
+            ids = probe_ids(TextTokenizer(tokenizer), limit)
         if oracle == "transformers":
             return record_with_transformers(config, tensors, ids).to_dict()
         return record_ourselves(config, tensors, ids).to_dict()
