@@ -1,0 +1,64 @@
+"""Write the pages that follow from the program: docs/reference.md and docs/errors.md. --check fails on drift."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from apr.base.errors import known_errors
+from apr.cli.explain_command import describe
+from apr.cli.main import apr
+
+DOCS = Path(__file__).parent
+_NOTE = "<!-- made by docs/generate.py; do not edit -->\n\n"
+_WIDTH = 100
+
+
+def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    """Every command below `command`, as (full name, help text), in the order of --help."""
+    context = click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH)
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            yield from commands(found, child, context)
+
+
+def reference_page() -> str:
+    """The help of every command."""
+    parts = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in commands(apr, "apr", None)]
+    return _NOTE + "# Commands\n\n" + "\n".join(parts)
+
+
+def errors_page() -> str:
+    """Every error id with what it says and what to do."""
+    head = (
+        "# Errors\n\n`apr explain ID` prints one of these. Exit code 1: the input was judged and refused; "
+        "2: there is no answer (usage, a missing file, a full disk).\n\n"
+        "| id | what happened | what it says | what to do | exit |\n|---|---|---|---|---|\n"
+    )
+    rows = [describe(kind) for kind in known_errors().values() if kind.id != "APR000"]
+    cells = [(row["id"], row["summary"], row["text"], row["help"], str(row["exit_code"])) for row in rows]
+    return _NOTE + head + "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in cells)
+
+
+def main() -> int:
+    """Write the pages, or with --check compare them; returns the exit code."""
+    pages = {"reference.md": reference_page(), "errors.md": errors_page()}
+    check = "--check" in sys.argv[1:]
+    for name, text in pages.items():
+        path = DOCS / name
+        if check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+            print(f"docs/{name} is not what the program says; run `make format`", file=sys.stderr)
+            return 1
+        if not check:
+            path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
