@@ -22,6 +22,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Files that are made once, and before any defect is planted."""
+    torch.set_num_threads(1)
     made = Scene(tmp_path_factory.mktemp("scene"))
     _ = made.learned, made.worn
     return made

@@ -181,8 +181,7 @@ def test_text_that_the_tokenizer_loses_is_an_error(tmp_path, corpus, byte_tokeni
     error = fail(RoundTripBroken, corpus("ab", "ab cd"), lossy, tmp_path / "out")
     assert error.position == 2
     assert error.origin.endswith(":2")
-    with pytest.raises(DatasetUnfinished):
-        open_dataset(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_text_lost_at_the_end_is_an_error_too(tmp_path, corpus, byte_tokenizer):
@@ -302,8 +301,9 @@ def test_the_output_may_not_hold_the_corpus(tmp_path, byte_tokenizer):
 
 
 def test_an_unfinished_dataset_is_refused_by_readers_and_replaced_by_the_next_run(
-    tmp_path, corpus, byte_tokenizer
+    tmp_path, corpus, byte_tokenizer, monkeypatch
 ):
+    monkeypatch.setattr(encode, "discard_unfinished", lambda *folders: None)  # as if it had been killed
     out = tmp_path / "out"
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"content": "x"}\n' * 2000 + "bad\n")
@@ -318,7 +318,27 @@ def test_an_unfinished_dataset_is_refused_by_readers_and_replaced_by_the_next_ru
     assert not (out / "val").exists()
 
 
-def test_an_interruption_leaves_the_folder_in_progress(tmp_path, corpus, byte_tokenizer, monkeypatch):
+def test_a_failure_leaves_nothing(tmp_path, corpus, byte_tokenizer):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"content": "x"}\n' * 2000 + "bad\n")
+    before = sorted(tmp_path.rglob("*"))
+    fail(RecordNotJson, [broken], byte_tokenizer, tmp_path / "new" / "out", EncodeOptions(val_fraction=0.3))
+    assert sorted(tmp_path.rglob("*")) == [*before, tmp_path / "new"]
+
+
+def test_a_dataset_that_could_not_even_be_claimed_is_not_removed(tmp_path, corpus, byte_tokenizer, monkeypatch):
+    out = tmp_path / "out"
+    made = encode_corpus(corpus("x"), byte_tokenizer, out, options=WHOLE).train
+
+    def full(*arguments):
+        raise CannotWrite(path=str(out), reason="no space")
+
+    monkeypatch.setattr("apr.data.writer.write_in_progress", full)
+    fail(CannotWrite, corpus("y"), byte_tokenizer, out, force=True)
+    assert open_dataset(out).manifest == made
+
+
+def test_an_interruption_leaves_nothing(tmp_path, corpus, byte_tokenizer, monkeypatch):
     monkeypatch.setattr(encode, "_BATCH_DOCUMENTS", 1)
 
     def interrupt(done, total, tokens):
@@ -328,14 +348,13 @@ def test_an_interruption_leaves_the_folder_in_progress(tmp_path, corpus, byte_to
     paths = corpus(*"abcdefgh")
     error = fail(Interrupted, paths, byte_tokenizer, tmp_path / "out", on_progress=interrupt)
     assert error.exit_code == 2
-    with pytest.raises(DatasetUnfinished):
-        open_dataset(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     encode_corpus(paths, byte_tokenizer, tmp_path / "out", options=WHOLE)
     assert texts_of(open_dataset(tmp_path / "out")) == list("abcdefgh")
 
 
 @pytest.mark.parametrize("folder", ["out", "out/val"])
-def test_a_failure_while_sealing_leaves_the_folder_in_progress(
+def test_a_failure_while_sealing_leaves_nothing(
     tmp_path, corpus, byte_tokenizer, monkeypatch, folder
 ):
     real = encode.Part.seal
@@ -348,8 +367,7 @@ def test_a_failure_while_sealing_leaves_the_folder_in_progress(
     monkeypatch.setattr(encode.Part, "seal", seal)
     options = EncodeOptions(val_fraction=0.3)
     fail(CannotWrite, corpus(*map(str, range(20))), byte_tokenizer, tmp_path / "out", options)
-    with pytest.raises(DatasetUnfinished):
-        open_dataset(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_an_error_with_an_id(tmp_path, corpus, byte_tokenizer, monkeypatch):

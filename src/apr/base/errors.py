@@ -69,8 +69,15 @@ def _readable(value: Any) -> str | float:
     if isinstance(value, float):
         return value  # as it is: a text may say how many digits it shows
     if isinstance(value, bool) or not isinstance(value, int):
-        return str(value)
+        return _on_one_line(str(value)) or "''"
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
+
+
+def _on_one_line(text: str) -> str:
+    """The text with line breaks, control characters and half characters (of undecodable file names) spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def known_errors() -> dict[str, type[AprError]]:
@@ -134,6 +141,29 @@ class BadJson(AprError):
     text = "{path} is not a JSON object ({reason})"
     help = "make the file again; it may be cut off"
     path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class SystemRefused(AprError):
+    """The operating system refused something that no room expected, such as a name that is too long."""
+
+    id = "APR106"
+    text = "{path} cannot be used ({reason})"
+    help = "check the path, its permissions and its disk"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class OutOfMemory(AprError):
+    """The machine or the device could not give the memory that was asked for."""
+
+    id = "APR107"
+    text = "there is not enough memory for this ({reason})"
+    help = "use a smaller batch, window or model, or a larger machine"
+    exit_code = EXIT_NO_ANSWER
     reason: str
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,14 +84,16 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "apr") -> dict
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its name when the block ends without an error.
 
-    The file is fsynced before the rename and the folder after it; on any error the temporary file is removed
-    and what stood at `path` is untouched.
+    The file is fsynced before the rename and the folder after it; on any error the temporary file and the folders
+    made for it are removed, and what stood at `path` is untouched.
 
     Raises:
         CannotWrite: the operating system refused (no space, no permission).
     """
     temporary: Path | None = None
+    made: list[Path] = []
     try:
+        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
@@ -108,6 +110,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        for folder in made:  # the innermost first; those that the file now stands in refuse
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

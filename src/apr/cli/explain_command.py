@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -16,8 +17,19 @@ import apr.model.errors
 import apr.stepzero.errors
 import apr.tokenizer.errors
 import apr.train.errors  # noqa: F401
-from apr.base.errors import AprError, BadOption, known_errors
+from apr.base.errors import EXIT_NO_ANSWER, AprError, known_errors
 from apr.cli.output import emit, format_option
+
+
+@dataclass(kw_only=True, eq=False)
+class ErrorIdUnknown(AprError):
+    """No error has that id."""
+
+    id = "APR006"
+    text = "no error has the id {error_id}"
+    help = "`apr explain` lists those that there are"
+    exit_code = EXIT_NO_ANSWER
+    error_id: str
 
 
 @click.command("explain")
@@ -39,7 +51,7 @@ def explain_command(error_id: str | None, output_format: str) -> None:
         )
         return
     if error_id.upper() not in known:
-        raise BadOption(option="error id", value=error_id, limit="known; `apr explain` lists them")
+        raise ErrorIdUnknown(error_id=error_id)
     emit(
         describe(known[error_id.upper()]),
         output_format,

@@ -13,7 +13,7 @@ import sys
 import click
 
 from apr import __version__
-from apr.base.errors import EXIT_BUG, EXIT_NO_ANSWER, AprError, Interrupted
+from apr.base.errors import EXIT_BUG, EXIT_NO_ANSWER, AprError, Interrupted, OutOfMemory, SystemRefused
 from apr.cli.output import UsageWrong, print_error, wants_json
 
 # name -> (module, attribute, first line of its help)
@@ -108,22 +108,19 @@ def entry(argv: list[str] | None = None) -> int:
         code = apr.main(args=arguments, prog_name="apr", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except AprError as error:
-        print_error(error, as_json)
-        return error.exit_code
+        return _refusal(error, as_json)
     except click.ClickException as error:
         return _usage(error, as_json)
     except (KeyboardInterrupt, click.Abort):
-        print_error(Interrupted(signal="Ctrl-C"), as_json)
-        return EXIT_NO_ANSWER
+        return _refusal(Interrupted(signal="Ctrl-C"), as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; say nothing more
-        return EXIT_NO_ANSWER
-    except MemoryError:
-        print("apr: the machine has no memory left for this; use a smaller batch or model", file=sys.stderr)
         return EXIT_NO_ANSWER
     except Exception as error:
         if os.environ.get("APR_TRACEBACK"):
             raise
+        if (known := _translated(error)) is not None:
+            return _refusal(known, as_json)
         text = (
             f"apr: this is a bug ({type(error).__name__}: {error}); run it with APR_TRACEBACK=1 and report it"
         )
@@ -131,9 +128,25 @@ def entry(argv: list[str] | None = None) -> int:
         return EXIT_BUG
 
 
+def _refusal(error: AprError, as_json: bool) -> int:
+    print_error(error, as_json)
+    return error.exit_code
+
+
+def _translated(error: Exception) -> AprError | None:
+    """What the machine refuses anywhere is not our bug, though no room expected it there."""
+    reason = str(error).partition("\n")[0]
+    # torch's own have no common class: one for CUDA by name, and a plain RuntimeError for the CPU.
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in reason
+    if isinstance(error, MemoryError) or is_torch:
+        return OutOfMemory(reason=reason or "an allocation failed")
+    if isinstance(error, OSError):
+        return SystemRefused(path=str(error.filename or "a file"), reason=error.strerror or reason)
+    return None
+
+
 def _usage(error: click.ClickException, as_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print(error.format_message())
         return EXIT_NO_ANSWER
-    print_error(UsageWrong(what=error.format_message().replace("\n", " ").rstrip(".")), as_json)
-    return EXIT_NO_ANSWER
+    return _refusal(UsageWrong(what=" ".join(error.format_message().split()).rstrip(".")), as_json)

@@ -60,8 +60,3 @@ def _json(value: dict[str, Any]) -> str:
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def say(text: str) -> None:
-    """Talk: one line on stderr."""
-    print(text, file=sys.stderr, flush=True)

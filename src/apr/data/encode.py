@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apr.base.errors import BadOption, Interrupted
+from apr.base.errors import BadOption, CannotWrite, Interrupted
 from apr.data.audit import EncodingAudit, checked_ids, id_bound
 from apr.data.corpus import CorpusDigest, CorpusReader, Document, OnBad, ReadCounts, read_corpus
 from apr.data.errors import CorpusEmpty, EndOfTextMissing, SplitEmpty
@@ -24,7 +24,7 @@ from apr.data.manifest import (
 )
 from apr.data.part import Part
 from apr.data.split import SPLIT_RULE, check_fraction, is_validation
-from apr.data.writer import remove_dataset, require_free
+from apr.data.writer import discard_unfinished, remove_dataset, require_free
 from apr.tokenizer.definition import TokenizerDefinition
 from apr.tokenizer.engine import Tokenizer
 
@@ -83,8 +83,8 @@ def encode_corpus(
 ) -> EncodeResult:
     """Encode a corpus into the dataset folder `out`, its held-out documents into `out/val`.
 
-    Both folders say "in progress" until everything is written; on any error they keep saying so, and the next
-    run replaces them.
+    Both folders say "in progress" until everything is written. On any error what was written is removed; after a
+    kill they keep saying so, every reader refuses them, and the next run replaces them.
 
     Args:
         paths: folders and files, see `apr.data.corpus.read_corpus`.
@@ -97,7 +97,7 @@ def encode_corpus(
     Raises:
         BadOption, EndOfTextMissing, OutputExists, CorpusMissing, GlobMatchesNothing: before `out` is touched.
         CorpusEmpty, SplitEmpty, RoundTripBroken, UnknownTokens, TokenIdTooLarge, CannotWrite, Interrupted,
-        and what reading the corpus raises: `out` stays marked as in progress.
+        and what reading the corpus raises: nothing of the dataset is left.
     """
     _check_options(options)
     eos_token_id = _end_of_text(tokenizer, options.eos_policy)
@@ -106,9 +106,12 @@ def encode_corpus(
     require_free(out, force=force)
     try:
         return _Encoding(reader, tokenizer, options, eos_token_id).run(out, on_progress)
-    except KeyboardInterrupt as error:
-        kept = f"{out} is marked in progress; the next run replaces it"
-        raise Interrupted(signal="SIGINT", kept=kept) from error
+    except BaseException as error:
+        with suppress(CannotWrite):  # marked in progress is as good, and the error itself must be heard
+            discard_unfinished(out, out / VALIDATION_FOLDER)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(signal="Ctrl-C", kept="no shard was kept; run it again") from error
+        raise
 
 
 class _Encoding:
@@ -225,11 +228,11 @@ def _batches(reader: CorpusReader) -> Iterator[list[Document]]:
 def _check_options(options: EncodeOptions) -> None:
     check_fraction(options.val_fraction)
     if options.eos_policy not in EOS_POLICIES:
-        raise BadOption(option="--eos-policy", value=options.eos_policy, limit=", ".join(EOS_POLICIES))
+        raise BadOption(option="--eos", value=options.eos_policy, limit=", ".join(EOS_POLICIES))
     if options.shard_tokens < 1:
         raise BadOption(option="--shard-tokens", value=str(options.shard_tokens), limit="at least 1")
     if options.seq_length_hint is not None and options.seq_length_hint < 1:
-        raise BadOption(option="--seq-length", value=str(options.seq_length_hint), limit="at least 1")
+        raise BadOption(option="seq_length_hint", value=str(options.seq_length_hint), limit="at least 1")
 
 
 def _end_of_text(tokenizer: Tokenizer, policy: str) -> int | None:
@@ -247,7 +250,9 @@ def _require_apart(out: Path, reader: CorpusReader) -> None:
     folder = out.resolve()
     for file in reader.files:
         if file.path.resolve().is_relative_to(folder):
-            raise BadOption(option="--out", value=str(out), limit=f"free of corpus files such as {file.path}")
+            raise BadOption(
+                option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
+            )
 
 
 def _normalization(definition: TokenizerDefinition) -> str:

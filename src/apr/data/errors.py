@@ -132,8 +132,8 @@ class EndOfTextMissing(AprError):
     """Documents are to be separated, but the tokenizer does not say by which id; it is never guessed."""
 
     id = "APR431"
-    text = "--eos-policy {policy} needs an end-of-text id, and the tokenizer names none"
-    help = "name the token with --eos-token, or give --eos-policy none"
+    text = "--eos {policy} needs an end-of-text id, and the tokenizer names none"
+    help = "name the token with --eos-token, or give --eos none"
     policy: str
 
 

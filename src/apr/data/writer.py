@@ -159,6 +159,17 @@ def remove_dataset(folder: Path) -> None:
             folder.rmdir()
 
 
+def discard_unfinished(folder: Path, held_out: Path) -> None:
+    """Remove a dataset that its encoder gave up, with its held-out part; a complete one is left alone.
+
+    Raises:
+        CannotWrite: the operating system refused.
+    """
+    if _is_unfinished(folder):  # the claim on the folder covers its held-out part, sealed or not
+        remove_dataset(held_out)
+        remove_dataset(folder)
+
+
 def seal_folder(folder: Path, manifest: Manifest) -> None:
     """Finish a dataset: write its manifest and read it back.
 

@@ -35,6 +35,18 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
+class Embedding(nn.Module):
+    """A table [V, D]. torch's own draws its values on construction, also on the meta device, and takes a second."""
+
+    def __init__(self, num_rows: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_rows, size))
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Look up ids [B, T]; fp32 [B, T, D]."""
+        return F.embedding(ids_BT, self.weight)
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467), computed in fp32."""
 
@@ -121,10 +133,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(
-            1, 1, device="meta"
-        )  # replaced: nn.Embedding would draw V x D normals
-        self.embed_tokens.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -170,7 +179,7 @@ class Decoder(nn.Module):
         seen = observe or _ignore
         start = 0 if cache is None else cache.length
         rope = self._rope_slice(start, start + ids_BT.shape[1], ids_BT.device, dtype)
-        x_BTD = F.embedding(ids_BT, self.model.embed_tokens.weight).to(dtype)
+        x_BTD = self.model.embed_tokens(ids_BT).to(dtype)
         seen("embedding", x_BTD)
         for index, block in enumerate(self.model.layers):
             x_BTD = block(x_BTD, rope, cache, index)

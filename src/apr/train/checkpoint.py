@@ -22,7 +22,12 @@ from apr.aprfile.writer import TensorSource, write_apr
 from apr.arch.inventory import EMBEDDING, HEAD
 from apr.base.errors import CannotWrite
 from apr.base.files import replacing, sha256_file, write_json
+from apr.model.adapters import tracer
 from apr.model.decoder import Decoder
+from apr.stepzero.probe import plain_probe_ids, probe_ids
+from apr.stepzero.reference import record
+from apr.tokenizer.definition import TokenizerDefinition
+from apr.tokenizer.engine import TextTokenizer
 from apr.train.errors import CheckpointDiffers
 
 
@@ -74,18 +79,35 @@ def _bits(value: Tensor) -> np.ndarray:
     return bits
 
 
-def facts_of(base: ModelFacts | None, decoder: Decoder, tokenizer: Any, lineage: Lineage) -> ModelFacts:
-    """Describe a trained checkpoint: config and tokenizer as they were, no reference (its weights are new)."""
+def facts_of(
+    base: ModelFacts | None, decoder: Decoder, tokenizer: TokenizerDefinition | None, lineage: Lineage
+) -> ModelFacts:
+    """Describe a checkpoint of a run: config and tokenizer as they were, and a reference of these weights.
+
+    New weights have no independent reference, so we record our own (grade B): a later --init of this file must
+    give the same figures. Before the first step the weights are still the source's, and so is their reference.
+    """
+    kept = base.reference if base is not None and lineage.step == 0 else None
+    reference = kept or _own_reference(decoder, tokenizer)
     return ModelFacts(
         config=decoder.config,
         tokenizer_json=tokenizer.json_text if tokenizer else None,
         tokenizer=tokenizer.to_dict() if tokenizer else None,
         sources=base.sources if base else (),
         tie=base.tie if base else None,
-        reference=base.reference if base and lineage.step == 0 else None,
+        reference=reference,
         producer={"name": "apr pretrain", "version": __version__},
         lineage=lineage.to_dict(),
     )
+
+
+def _own_reference(decoder: Decoder, tokenizer: TokenizerDefinition | None) -> dict[str, Any]:
+    _, limit = decoder.config.sequence_limit
+    if tokenizer is None:
+        ids = plain_probe_ids(decoder.config.vocab_size, limit)
+    else:
+        ids = probe_ids(TextTokenizer(tokenizer), limit)
+    return record(tracer(decoder), ids, grade="B", oracle=f"apr {__version__}, fp32").to_dict()
 
 
 def write_state(

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from apr.arch.counts import parameter_count, training_flops_per_token, training_memory_bytes
-from apr.data.windows import num_windows
 from apr.train.device import Compute, check_device_word, resolve_compute
 from apr.train.inputs import Inputs
 from apr.train.plan import check_fit, plan_warnings, resolve
@@ -33,7 +32,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     check_device_word(plan.device)
     compute = resolve_compute(plan.device, plan.dtype)
     with Inputs(spec, reporter) as inputs:
-        windows = num_windows(inputs.train.total_tokens, plan.seq_length)
+        windows = inputs.count_windows(plan.seq_length)
         config = inputs.config
         check_fit(plan, config, dataset=str(spec.dataset), available_windows=windows)
     warnings = [text for text in (compute.note, *plan_warnings(spec, plan)) if text]

@@ -16,6 +16,7 @@ from apr.arch.errors import ArchMismatch
 from apr.arch.presets import find_config
 from apr.base.errors import FileMissing
 from apr.data.shards import TokenDataset, open_dataset
+from apr.data.windows import cut_windows
 from apr.model.load import require_coverage
 from apr.stepzero.reference import Reference, parse_reference
 from apr.tokenizer.definition import TokenizerDefinition, load_definition, with_end_of_text
@@ -82,6 +83,15 @@ class Inputs:
             "train": self.train.dataset_digest,
             "validation": self.validation.dataset_digest,
         }
+
+    def count_windows(self, seq_length: int) -> int:
+        """Training windows; validation must fill one too.
+
+        Raises:
+            CorpusShorterThanWindow: a part of the dataset does not fill one window.
+        """
+        cut_windows(self.validation, seq_length)
+        return len(cut_windows(self.train, seq_length))
 
     def _check_vocabulary(self, spec: RunSpec) -> int | None:
         """With a checkpoint the tokenizer may be smaller than the model; from scratch they must be equal."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from apr.arch.counts import training_memory_bytes
 from apr.base.environment import available_memory_bytes
-from apr.base.errors import AprError, Interrupted
+from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.data.batches import BatchStream
-from apr.data.windows import num_windows
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroRefused
 from apr.train.certify import StepZero, certify, validation_loss
@@ -49,7 +48,7 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
             plan,
             inputs.config,
             dataset=str(spec.dataset),
-            available_windows=num_windows(inputs.train.total_tokens, plan.seq_length),
+            available_windows=inputs.count_windows(plan.seq_length),
         )
         _require_memory(inputs, plan, compute)
         with RunDir(spec.run_dir) as run_dir:
@@ -103,7 +102,8 @@ class _Run:
             self._record("INTERRUPTED", ledger, certificate, None)
             raise Interrupted(signal="Ctrl-C", kept=_kept(ledger)) from None
         except AprError as error:
-            self._record(_outcome_of(error), ledger, certificate, error)
+            with suppress(CannotWrite):  # on a full disk the record fails too; the first error is the one to hear
+                self._record(_outcome_of(error), ledger, certificate, error)
             raise
         record = self._record(outcome, ledger, certificate, None)
         if outcome == "INTERRUPTED":
@@ -201,8 +201,10 @@ class _Run:
 
 
 def _kept(ledger: Ledger) -> str:
-    if not ledger.checkpoints:
+    if not ledger.steps:
         return "no step was taken, and the record says INTERRUPTED"
+    if not ledger.checkpoints:
+        return f"none of the {ledger.steps} steps is kept, and the record says INTERRUPTED"
     return f"{ledger.steps} steps are kept in {ledger.checkpoints[-1]}, and the record says INTERRUPTED"
 
 

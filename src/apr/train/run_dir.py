@@ -32,6 +32,7 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
+            self._unmake()
             raise CannotWrite(path=str(self.path), reason=error.strerror or str(error)) from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,21 +42,33 @@ class RunDir:
             raise RunDirInUse(path=str(self.path), holder=holder) from error
         try:
             self._require_empty()
-            os.ftruncate(self._handle, 0)
-            os.write(self._handle, str(os.getpid()).encode())
+            self._sign()
         except BaseException:
-            (self.path / _LOCK).unlink(missing_ok=True)  # ours to remove: nobody else holds it
-            os.close(self._handle)
+            self._release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        (self.path / _LOCK).unlink(missing_ok=True)
-        if self._made and not any(self.path.iterdir()):
-            self.path.rmdir()  # nothing was written: the directory was not there before either
+        self._release()
+
+    def _release(self) -> None:
+        (self.path / _LOCK).unlink(missing_ok=True)  # ours to remove: nobody else holds it
+        self._unmake()
         os.close(self._handle)
+
+    def _unmake(self) -> None:
+        """Remove the directory if nothing was written: it was not there before either."""
+        if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _sign(self) -> None:
+        try:
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, str(os.getpid()).encode())
+        except OSError as error:  # the first bytes of a run: a full disk shows here
+            raise CannotWrite(path=str(self.path), reason=error.strerror or str(error)) from error
 
     def _require_empty(self) -> None:
         found = sorted(item.name for item in self.path.iterdir() if item.name != _LOCK)
