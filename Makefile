@@ -42,7 +42,7 @@ demo: $(VENV)/.done
 	@$(VENV)/bin/apr demo -o demo
 
 test: $(DEV)/.done
-	@$(DEV)/bin/python -m pytest -m "not live" -n 2 --durations=10
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -m "not live" -n 2 --dist loadfile --durations=10
 
 test-live: $(DEV)/.done
 	@$(DEV)/bin/python -m pytest -m live -s --durations=0

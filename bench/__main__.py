@@ -1,4 +1,4 @@
-"""`make bench`: every figure with its bar, into bench/results/ as JSON and docs/benchmarks.md."""
+"""`make bench`: every figure with its bar, into bench/results/."""
 
 from __future__ import annotations
 

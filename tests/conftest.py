@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from apr.base.environment import cache_dir
 from apr.convert.published import PUBLISHED, fetch_published
@@ -29,6 +30,15 @@ def fetched(name: str) -> Path:
     # A missing checkpoint fails the test that needs it: a skip would hide that nothing was compared.
     with only_one(PUBLISHED[name].file_name):
         return fetch_published(name)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: tiny tensors gain nothing from a second, and lose much where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
+from safetensors.numpy import save_file
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from apr.aprfile.metadata import ModelFacts, model_metadata
@@ -21,7 +22,7 @@ from apr.data.encode import EncodeOptions, encode_corpus
 from apr.model.initialise import random_decoder
 from apr.stepzero.oracle import record_with_transformers
 from apr.stepzero.probe import probe_ids
-from apr.tokenizer.definition import TokenizerDefinition, make_definition
+from apr.tokenizer.definition import TokenizerDefinition, make_definition, save_definition
 from apr.tokenizer.engine import TextTokenizer
 from apr.workflows.importing import record_ourselves
 
@@ -110,6 +111,20 @@ def make_model(
     ]
     write_apr(path, metadata, sources, {HEAD: EMBEDDING} if config.tie_word_embeddings else {})
     return path
+
+
+def make_hf_folder(folder: Path, config: TransformerConfig = CONFIG, seed: int = 0) -> Path:
+    """A checkpoint folder as Hugging Face has it, with the tiny tokenizer."""
+    folder.mkdir(parents=True)
+    names = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+    values = {name: value for name, value in config.to_dict().items() if name != "family"}
+    values |= {"architectures": [names[config.family]], "model_type": config.family}
+    if config.family == "qwen2":
+        del values["attention_bias"]  # the class implies it
+    (folder / "config.json").write_text(json.dumps(values))
+    save_file(make_weights(config, seed), folder / "model.safetensors")
+    save_definition(make_tokenizer(), folder)
+    return folder
 
 
 def make_corpus(folder: Path, documents: int = 60) -> Path:

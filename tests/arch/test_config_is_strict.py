@@ -66,7 +66,12 @@ def test_no_field_has_a_default(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("rope_thata", "rope_theta"), ("num_kv_heads", "num_key_value_heads"), ("tie_embeddings", None), ("x", None)],
+    [
+        ("rope_thata", "rope_theta"),
+        ("num_kv_heads", "num_key_value_heads"),
+        ("tie_embeddings", None),
+        ("x", None),
+    ],
 )
 def test_an_unknown_field_names_the_nearest(name: str, nearest: str | None) -> None:
     with pytest.raises(ConfigFieldUnknown) as caught:
@@ -77,7 +82,11 @@ def test_an_unknown_field_names_the_nearest(name: str, nearest: str | None) -> N
 
 BAD: list[tuple[str, Any]] = [
     *((name, value) for name in COUNTS for value in (0, -1, True, 64.0, "64", None, 1 << 40)),
-    *((n, v) for n in ("rms_norm_eps", "rope_theta") for v in (0, -1.0, math.inf, math.nan, "1", True, 10**400)),
+    *(
+        (n, v)
+        for n in ("rms_norm_eps", "rope_theta")
+        for v in (0, -1.0, math.inf, math.nan, "1", True, 10**400)
+    ),
     *((name, value) for name in ("attention_bias", "tie_word_embeddings") for value in (1, "true", None)),
     *(("sliding_window", value) for value in (0, -5, 4.0, True, "4")),
     ("num_key_value_heads", 3),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apr.arch.config import TransformerConfig
@@ -63,6 +63,7 @@ def test_published_counts(preset: str, tied: bool, parameters: int, tensors: int
     assert len(inventory(config)) == tensors
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, 4096))
 def test_flops_grow_with_attention_only(seq_length: int) -> None:
     config = PRESETS["qwen2-0.5b"]

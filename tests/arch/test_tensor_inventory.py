@@ -59,9 +59,11 @@ def test_each_way_of_not_covering_is_named(name: str) -> None:
     assert (missing.missing, missing.unexpected, missing.misshapen) == ((name,), (), ())
     assert (unexpected.missing, unexpected.unexpected, unexpected.misshapen) == ((), (name,), ())
     assert misshapen.misshapen == ((name, SHAPES[name], (1,)),)
-    assert not (missing.is_exact or unexpected.is_exact or misshapen.is_exact)
+    assert not any(coverage.is_exact for coverage in (missing, unexpected, misshapen))
 
 
 def test_a_transposed_matrix_is_misshapen() -> None:
     name = "model.layers.0.mlp.down_proj.weight"
-    assert cover(inventory(QWEN_LIKE), {**SHAPES, name: (256, 64)}).misshapen == ((name, (64, 256), (256, 64)),)
+    assert cover(inventory(QWEN_LIKE), {**SHAPES, name: (256, 64)}).misshapen == (
+        (name, (64, 256), (256, 64)),
+    )

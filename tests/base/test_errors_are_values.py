@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import apr
-from apr.base.errors import AprError, FileMissing, known_errors
+from apr.base.errors import AprError, CannotRead, FileMissing, known_errors
 from apr.base.files import require_file
 
 for room in pkgutil.iter_modules(apr.__path__):
@@ -81,13 +81,15 @@ def test_a_process_pool_returns_the_error(tmp_path: Path) -> None:
 
 
 def test_facts_come_in_order_and_the_sentence_from_them() -> None:
-    error = FileMissing(path="x.apr", kind="model", made_by="apr import")
-    assert list(error.facts) == ["path", "kind", "made_by"]
-    assert str(error) == "APR101: x.apr is not a model; check the path, or make it with `apr import`"
+    error = CannotRead(path="x.apr", reason="too old")
+    assert list(error.facts.items()) == [("path", "x.apr"), ("reason", "too old")]
+    assert str(error) == f"APR102: {error.message}; {error.advice}"
+    assert error.message == "x.apr cannot be read (too old)"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(9999, "9999"), (10_000, "10,000"), (-12_345, "-12,345"), (True, "True"), (0.5, "0.5")]
+    ("value", "said"),
+    [(9999, "9999"), (10_000, "10,000"), (-12_345, "-12,345"), (True, "True"), (0.5, "0.5")],
 )
 def test_large_counts_carry_separators(value: Any, said: str) -> None:
     @dataclass(kw_only=True, eq=False)

@@ -132,7 +132,10 @@ class Scene:
     def learned(self) -> Path:
         """A model that has learned the corpus, with a reference by transformers."""
         return make_model(
-            self.new("learned.apr"), oracle="transformers", tokenizer=self.tokenizer, weights=self.learned_weights
+            self.new("learned.apr"),
+            oracle="transformers",
+            tokenizer=self.tokenizer,
+            weights=self.learned_weights,
         )
 
     @cached_property

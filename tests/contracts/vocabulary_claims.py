@@ -18,7 +18,8 @@ from tiny import QWEN_LIKE, make_model, make_shards, make_tokenizer
 
 _BASE_ENTRIES = 300  # before the added tokens
 _QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -39,7 +40,9 @@ def qwen_like_tokenizer() -> TokenizerDefinition:
 
 
 def define(document: Mapping[str, Any], eos_token_id: int = 0) -> TokenizerDefinition:
-    return make_definition(json.dumps(document), bos_token_id=None, eos_token_id=eos_token_id, source="a test")
+    return make_definition(
+        json.dumps(document), bos_token_id=None, eos_token_id=eos_token_id, source="a test"
+    )
 
 
 def with_far_id(definition: TokenizerDefinition, far_id: int) -> TokenizerDefinition:
@@ -114,7 +117,7 @@ def qwen_tokenizer_passes(scene: Scene, sets: Vocabularies) -> None:
 
 
 def other_vocabulary_is_refused(scene: Scene, sets: Vocabularies) -> None:
-    """ARCH-006: shards or a tokenizer of another vocabulary are refused, also of the same size; unequal from scratch."""
+    """ARCH-006: shards or a tokenizer of another vocabulary are refused, of the same size too."""
     short = (sets.qwen.sha256[:12], scene.tokenizer.sha256[:12])
     case = {"id": TokenizerMismatch.id, "says": short, "steps": 1}
     require_refusal(scene, "--init", sets.qwen_model, dataset=scene.shards, **case)
@@ -185,7 +188,9 @@ def import_of_greater_is_refused(scene: Scene, sets: Vocabularies) -> None:
     for definition in (sets.greater, sets.far):
         folder, out = hugging_face_folder(scene), scene.new("out.apr")
         tokenizer = saved(scene, definition)
-        outcome = call("import", folder, "-o", out, "--tokenizer", tokenizer, "--oracle", "none", "--format", "json")
+        outcome = call(
+            "import", folder, "-o", out, "--tokenizer", tokenizer, "--oracle", "none", "--format", "json"
+        )
         assert outcome.code == 1, f"import: exit code {outcome.code}: {outcome.stderr[-300:]}"
         assert outcome.error_id == TokenizerTooLarge.id, f"import: {outcome.stderr[-300:]}"
         assert not out.exists(), "something was imported"

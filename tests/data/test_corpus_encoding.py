@@ -326,7 +326,9 @@ def test_a_failure_leaves_nothing(tmp_path, corpus, byte_tokenizer):
     assert sorted(tmp_path.rglob("*")) == [*before, tmp_path / "new"]
 
 
-def test_a_dataset_that_could_not_even_be_claimed_is_not_removed(tmp_path, corpus, byte_tokenizer, monkeypatch):
+def test_a_dataset_that_could_not_even_be_claimed_is_not_removed(
+    tmp_path, corpus, byte_tokenizer, monkeypatch
+):
     out = tmp_path / "out"
     made = encode_corpus(corpus("x"), byte_tokenizer, out, options=WHOLE).train
 
@@ -354,9 +356,7 @@ def test_an_interruption_leaves_nothing(tmp_path, corpus, byte_tokenizer, monkey
 
 
 @pytest.mark.parametrize("folder", ["out", "out/val"])
-def test_a_failure_while_sealing_leaves_nothing(
-    tmp_path, corpus, byte_tokenizer, monkeypatch, folder
-):
+def test_a_failure_while_sealing_leaves_nothing(tmp_path, corpus, byte_tokenizer, monkeypatch, folder):
     real = encode.Part.seal
 
     def seal(part, **facts):

@@ -11,10 +11,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from apr.base.errors import AprError, known_errors
 from apr.cli.main import entry
@@ -23,15 +25,28 @@ from tiny import QUICK
 
 # What a run that was refused after its directory was made leaves there: why, and no weights.
 RECORDED = ("run", "run/log.txt", "run/plan.json", "run/record.json")
+# A field that was not filled in, a value that is Python's, two marks or two spaces in a row, a word twice.
+_SLIPS = re.compile(r"\{\w*\}|\bNone\b|(?<! )[.;,]; |\s\s|\b([A-Za-z]+) \1\b|[.\s]$")
 JUDGED = ("run/certificate.json", *RECORDED)
 
 
 def call(*arguments: object) -> Outcome:
     """Run the real command line in this process, where torch is imported already."""
     stdout, stderr = io.StringIO(), io.StringIO()
-    with redirect_stdout(stdout), redirect_stderr(stderr):
+    with redirect_stdout(stdout), redirect_stderr(stderr), one_thread():
         code = entry([str(argument) for argument in arguments])
     return Outcome(code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other over a tiny model take ten times as long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def train(init: object, dataset: object, run_dir: object, *more: object) -> tuple[object, ...]:
@@ -96,9 +111,10 @@ def check_sentence(stderr: str, document: Mapping[str, Any]) -> None:
     assert lines[-1] == f"apr: {sentence}"
     assert sum(line.startswith("apr: ") for line in lines) == 1
     assert sentence.count(document["id"]) == 1, sentence
-    assert document["message"].strip() and document["help"].strip()
-    assert not re.search(r"\{\w*\}|\bNone\b|[.;,]; |\s\s|\b([A-Za-z]+) \1\b|[.\s]$", sentence), sentence
-    assert len(sentence) < 700, sentence
+    assert document["message"].strip()
+    assert document["help"].strip()
+    assert not _SLIPS.search(sentence), sentence
+    assert len(sentence) < 1_200, sentence
     if path := os.environ.get("APR_REFUSALS"):
         with open(path, "a", encoding="utf-8") as stream:
             stream.write(sentence + "\n")

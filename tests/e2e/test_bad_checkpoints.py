@@ -91,7 +91,11 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str, dict[str, object]]] = {
     "a flipped brace in the metadata": (flip("metadata", at=0), "APR208", {}),
     "a flipped digit in the metadata": (flip("metadata", at=b'"hidden_size":6'), "APR218", {}),
     "a flipped letter in the index": (flip("index", at=b"model.norm.weigh"), "APR220", {}),
-    "a flipped size in the index": (flip("index", at=b"model.norm.weight\0\1\x40"), "APR212", {"tensor": NORM}),
+    "a flipped size in the index": (
+        flip("index", at=b"model.norm.weight\0\1\x40"),
+        "APR212",
+        {"tensor": NORM},
+    ),
     "a flipped weight": (flip("data", at=5), "APR219", {}),
     "a flipped footer": (flip("footer", at=1), "APR218", {}),
     "a claim of 2^32 tensors": (header(count=2**32 - 1), "APR207", {"field": "tensor_count"}),
@@ -109,9 +113,7 @@ READERS: dict[str, Callable[..., tuple[object, ...]]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("defect", DAMAGED)
-def test_a_damaged_file(
-    tmp_path: Path, tiny_apr: Path, tiny_shards: Path, defect: str, reader: str
-) -> None:
+def test_a_damaged_file(tmp_path: Path, tiny_apr: Path, tiny_shards: Path, defect: str, reader: str) -> None:
     spoil, error_id, says = DAMAGED[defect]
     model = tmp_path / "model.apr"
     model.write_bytes(spoil(tiny_apr.read_bytes()))
@@ -181,7 +183,10 @@ def sealed(
     weights = make_weights(CONFIG) if weights is None else weights
     tokenizer = make_tokenizer()
     facts = ModelFacts(
-        config=config, tokenizer_json=tokenizer.json_text, tokenizer=tokenizer.to_dict(), reference=reference()
+        config=config,
+        tokenizer_json=tokenizer.json_text,
+        tokenizer=tokenizer.to_dict(),
+        reference=reference(),
     )
     metadata = model_metadata(facts)
     edit(metadata)
@@ -330,9 +335,7 @@ def test_an_untied_model_that_says_it_is_tied(tmp_path: Path, tiny_shards: Path)
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("reader", ["pretrain", "eval", "run"])
-def test_a_weight_that_is_no_number(
-    tmp_path: Path, tiny_shards: Path, value: float, reader: str
-) -> None:
+def test_a_weight_that_is_no_number(tmp_path: Path, tiny_shards: Path, value: float, reader: str) -> None:
     model = sealed(tmp_path / "model.apr", weights=changed(down=poisoned(value))(make_weights(CONFIG)))
     refused(
         *READERS[reader](model, tiny_shards, tmp_path / "run"),

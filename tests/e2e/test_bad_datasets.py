@@ -95,9 +95,7 @@ def test_shards_of_another_tokenizer(tmp_path: Path, tiny_apr: Path, other_shard
     refused("eval", tiny_apr, "--dataset", other_shards, error_id="APR622", says=says, folder=tmp_path)
 
 
-def test_a_tokenizer_that_did_not_make_the_shards(
-    tmp_path: Path, tiny_apr: Path, tiny_shards: Path
-) -> None:
+def test_a_tokenizer_that_did_not_make_the_shards(tmp_path: Path, tiny_apr: Path, tiny_shards: Path) -> None:
     save_definition(make_tokenizer(300), tmp_path / "tokenizer")
     arguments = train(tiny_apr, tiny_shards, tmp_path / "run", "--tokenizer", tmp_path / "tokenizer")
     refused(*arguments, error_id="APR622", folder=tmp_path)
@@ -136,9 +134,7 @@ def test_an_id_that_the_model_has_no_row_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [(), ("--dry-run",), ("--allow-shard-cycle",)])
-def test_a_corpus_shorter_than_one_window(
-    tmp_path: Path, tiny_apr: Path, mode: tuple[str, ...]
-) -> None:
+def test_a_corpus_shorter_than_one_window(tmp_path: Path, tiny_apr: Path, mode: tuple[str, ...]) -> None:
     shards = make_shards(tmp_path / "shards", documents=8)
     held = read_json(shards / "val" / "manifest.json")["total_tokens"]
     length = held  # the validation part is the shorter one, and one token too short
@@ -210,7 +206,9 @@ def test_a_corpus_that_cannot_be_encoded(tmp_path: Path, tiny_apr: Path, defect:
     refused(*arguments, "-o", tmp_path / "shards", error_id=error_id, says=says, folder=tmp_path)
 
 
-@pytest.mark.parametrize("defect", ["an empty file", "bad UTF-8", "a bad JSON line", "missing", "an empty folder"])
+@pytest.mark.parametrize(
+    "defect", ["an empty file", "bad UTF-8", "a bad JSON line", "missing", "an empty folder"]
+)
 def test_a_text_that_cannot_be_evaluated(tmp_path: Path, tiny_apr: Path, defect: str) -> None:
     make, error_id, says = CORPORA[defect]
     refused("eval", tiny_apr, "--text", make(tmp_path), error_id=error_id, says=says, folder=tmp_path)
@@ -248,7 +246,16 @@ def test_a_tokenizer_that_cannot_be_read(
     out = tmp_path / "out"
     arguments: dict[str, tuple[object, ...]] = {
         "pretrain": train(tiny_apr, tiny_shards, out, "--tokenizer", path),
-        "encode": ("tokenize", "encode-corpus", "--corpus", tmp_path / "c.txt", "--tokenizer", path, "-o", out),
+        "encode": (
+            "tokenize",
+            "encode-corpus",
+            "--corpus",
+            tmp_path / "c.txt",
+            "--tokenizer",
+            path,
+            "-o",
+            out,
+        ),
         "import": ("tokenize", "import-hf", path, "-o", out),
     }
     refused(*arguments[command], error_id=error_id, folder=tmp_path)

@@ -29,9 +29,7 @@ RANGES: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize(("option", "value"), [(name, value) for name in RANGES for value in RANGES[name]])
-def test_out_of_range(
-    tmp_path: Path, tiny_apr: Path, tiny_shards: Path, option: str, value: object
-) -> None:
+def test_out_of_range(tmp_path: Path, tiny_apr: Path, tiny_shards: Path, option: str, value: object) -> None:
     arguments = train(tiny_apr, tiny_shards, tmp_path / "run", f"{option}={value}")
     says = {"option": option, "value": spelled(value)}
     refused(*arguments, error_id="APR001", says=says, folder=tmp_path)
@@ -85,7 +83,9 @@ def test_named_for_a_later_release(
 def test_a_device_that_is_no_word(
     tmp_path: Path, tiny_apr: Path, tiny_shards: Path, device: str, command: str
 ) -> None:
-    started = train(tmp_path / "no.apr", tiny_shards, tmp_path / "run")  # the device is judged before the file
+    started = train(
+        tmp_path / "no.apr", tiny_shards, tmp_path / "run"
+    )  # the device is judged before the file
     arguments = started if command == "pretrain" else ("eval", tmp_path / "no.apr", "--dataset", tiny_shards)
     refused(*arguments, "--device", device, error_id="APR601", says={"device": device}, folder=tmp_path)
 
@@ -143,9 +143,7 @@ ARCH_FILES = {"empty": ("", "APR105"), "a list": ("[]", "APR105"), "no field": (
 
 
 @pytest.mark.parametrize("case", ARCH_FILES)
-def test_an_architecture_file_that_says_nothing(
-    tmp_path: Path, tiny_shards: Path, case: str
-) -> None:
+def test_an_architecture_file_that_says_nothing(tmp_path: Path, tiny_shards: Path, case: str) -> None:
     content, error_id = ARCH_FILES[case]
     (tmp_path / "arch.json").write_text(content)
     arguments = train("", tiny_shards, tmp_path / "run", "--arch", tmp_path / "arch.json")[3:]

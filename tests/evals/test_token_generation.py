@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from apr.arch.config import TransformerConfig
 from apr.evals.generate import generate
 from apr.model.adapters import next_logits
 from apr.model.decoder import Decoder
 from apr.stepzero.oracle import build_transformers_model
 from tiny import CONFIG, QWEN_LIKE, make_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPT = [5, 17, 250, 3]
 
 
@@ -24,8 +26,9 @@ def counting(ids: Tensor) -> Tensor:
     return logits
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(QWEN_LIKE, tie_word_embeddings=False)])
-def test_greedy_ids_are_transformers(config: object) -> None:
+@pytest.mark.parametrize("config", [CONFIG, QWEN_LIKE], ids=lambda config: config.family)
+def test_greedy_ids_are_transformers(config: TransformerConfig) -> None:
+    config = replace(config, tie_word_embeddings=False)  # a tied random model repeats itself
     weights = make_weights(config)
     ours = Decoder(config)
     ours.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,6 +34,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=40)
 @given(ROWS, st.integers(1, 4))
 def test_every_token_weighs_alike(losses: list[list[float]], rows: int) -> None:
     found = evaluate_loss(scripted, batches(losses, rows))
@@ -42,6 +43,7 @@ def test_every_token_weighs_alike(losses: list[list[float]], rows: int) -> None:
     assert (found.num_tokens, found.num_sequences) == (len(flat), len(losses))
 
 
+@settings(deadline=None, max_examples=40)
 @given(ROWS)
 def test_the_standard_error_is_that_of_a_ratio(losses: list[list[float]]) -> None:
     found = evaluate_loss(scripted, batches(losses, 3))

@@ -11,6 +11,7 @@ from torch import Tensor
 from apr.model import loss as loss_module
 from apr.model.loss import IGNORE, next_token_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 V, D = 37, 8
 
 

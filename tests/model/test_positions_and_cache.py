@@ -16,6 +16,7 @@ from apr.model.errors import SequenceTooLong
 from apr.model.initialise import random_decoder
 from tiny import CONFIG, QWEN_LIKE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTH = 24
 
 

@@ -23,6 +23,7 @@ from apr.model.errors import TensorDiffers, TensorNotFilled, TensorsNotCovered
 from apr.model.load import describe_coverage, load_decoder
 from tiny import CONFIG, QWEN_LIKE, make_model, make_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Tensors = dict[str, np.ndarray]
 
 
@@ -138,17 +139,30 @@ def test_differences_are_described_in_one_phrase() -> None:
     assert said.endswith("more shapes differ")
 
 
-def test_an_unfilled_parameter_is_caught(tiny_apr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that does nothing leaves the NaN that was put there before."""
+def spoil_copies(
+    monkeypatch: pytest.MonkeyPatch, num_values: int, spoil: Callable[[torch.Tensor], Any], fill: bool = True
+) -> None:
+    """Let every copy of that many values into a tensor be followed by `spoil` of the flat tensor."""
     copy = torch.Tensor.copy_
 
-    def lazy(self: torch.Tensor, source: torch.Tensor, *rest: Any) -> torch.Tensor:
-        return self if self.numel() == CONFIG.intermediate_size * 64 else copy(self, source, *rest)
+    def bad_copy(self: torch.Tensor, source: torch.Tensor, *rest: Any) -> torch.Tensor:
+        hit = self.numel() == num_values
+        if fill or not hit:
+            copy(self, source, *rest)
+        if hit:
+            spoil(self.view(-1))
+        return self
 
-    monkeypatch.setattr(torch.Tensor, "copy_", lazy)
+    monkeypatch.setattr(torch.Tensor, "copy_", bad_copy)
+
+
+def test_an_unfilled_parameter_is_caught(tiny_apr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that does nothing leaves the NaN that was put there before."""
+    size = CONFIG.intermediate_size * CONFIG.hidden_size
+    spoil_copies(monkeypatch, size, lambda flat: None, fill=False)
     with open_apr(tiny_apr) as file, pytest.raises(TensorNotFilled) as caught:
         load_decoder(file)
-    assert caught.value.num_values == CONFIG.intermediate_size * 64
+    assert caught.value.num_values == size
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -161,32 +175,29 @@ def test_a_value_that_is_not_finite_is_caught(tmp_path: Path, value: float) -> N
     assert (caught.value.tensor, caught.value.num_values) == ("model.layers.1.mlp.up_proj.weight", 1)
 
 
-@pytest.mark.parametrize("fault", ["one bit", "the sign of zero", "two rows exchanged"])
+def flip_a_bit(flat: torch.Tensor) -> None:
+    flat.view(torch.int32)[451] ^= 1
+
+
+def negate_zero(flat: torch.Tensor) -> None:
+    flat[0] = -0.0
+
+
+def exchange_rows(flat: torch.Tensor) -> None:
+    flat[256:384] = flat[256:384].roll(64)
+
+
+@pytest.mark.parametrize(("fault", "num_values"), [(flip_a_bit, 1), (negate_zero, 1), (exchange_rows, 128)])
 def test_memory_that_differs_by_a_bit_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[torch.Tensor], None], num_values: int
 ) -> None:
     weights = make_weights(CONFIG)
     weights[EMBEDDING][0, 0] = 0.0
     path = make_model(tmp_path / "m.apr", weights=weights, oracle="none")
-    compare = load._count_unequal
-
-    def spoil(piece: torch.Tensor, source: torch.Tensor) -> int:
-        if piece.numel() != weights[EMBEDDING].size:
-            return compare(piece, source)
-        parameter = piece.view(weights[EMBEDDING].shape)
-        if fault == "one bit":
-            parameter.view(torch.int32)[7, 3] ^= 1
-        elif fault == "the sign of zero":
-            parameter[0, 0] = -0.0
-        else:
-            parameter[[4, 5]] = parameter[[5, 4]].clone()
-        return compare(piece, source)
-
-    monkeypatch.setattr(load, "_count_unequal", spoil)
+    spoil_copies(monkeypatch, weights[EMBEDDING].size, fault)
     with open_apr(path) as file, pytest.raises(TensorDiffers) as caught:
         load_decoder(file)
-    assert caught.value.tensor == EMBEDDING
-    assert caught.value.num_values == (128 if fault == "two rows exchanged" else 1)
+    assert (caught.value.tensor, caught.value.num_values) == (EMBEDDING, num_values)
 
 
 def test_views_are_not_copies(tiny_apr: Path) -> None:

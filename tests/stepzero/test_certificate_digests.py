@@ -108,6 +108,8 @@ def test_a_grade_is_earned(recorded: str | None, verdicts: tuple[Verdict, ...], 
     assert grade_of(recorded, [gate(), *judged]) == grade
 
 
-@pytest.mark.parametrize(("grade", "comparison"), [("A", "equality"), ("B", "equality"), ("C", "band"), (None, None)])
+@pytest.mark.parametrize(
+    ("grade", "comparison"), [("A", "equality"), ("B", "equality"), ("C", "band"), (None, None)]
+)
 def test_how_the_weights_were_judged(grade: Any, comparison: str | None) -> None:
     assert replace(CERTIFICATE, grade=grade).comparison == comparison

@@ -103,7 +103,10 @@ CASES: list[tuple[str, Callable[[], GateResult], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("gate_id", "judge", "verdict"), CASES, ids=[f"{i}-{c[0]}-{c[2]}" for i, c in enumerate(CASES)])
+NAMES = [f"{number}-{gate_id}-{verdict}" for number, (gate_id, _, verdict) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("gate_id", "judge", "verdict"), CASES, ids=NAMES)
 def test_verdict(gate_id: str, judge: Callable[[], GateResult], verdict: str) -> None:
     result = judge()
     assert (result.id, result.verdict) == (gate_id, verdict)

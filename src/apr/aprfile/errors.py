@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from apr.base.errors import EXIT_BUG, EXIT_NO_ANSWER, AprError
 
-_COPY_AGAIN = "the file is damaged or cut off; copy or make it again"
+_COPY_AGAIN = "the file is damaged; copy it again from where it was whole, or make it again"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -239,7 +239,7 @@ def open_apr(path: Path, check: Check = "full", on_progress: Progress | None = N
 
 
 def _map(path: Path) -> mmap.mmap:
-    require_file(path, kind=".apr file")
+    require_file(path, kind=".apr file", made_by="apr import")
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
 
+_CHUNK_LOGITS = 1 << 25  # as `apr.model.loss` computes them
+
 
 def parameter_count(config: TransformerConfig) -> int:
     """Stored parameters; a tied head is counted once."""
@@ -23,6 +25,19 @@ def training_flops_per_token(config: TransformerConfig, seq_length: int) -> int:
     return 6 * multiplied + attention
 
 
+def evidence_memory_bytes(config: TransformerConfig, *, seq_length: int, compute_bytes: int) -> int:
+    """An upper estimate of the memory that step zero takes without training, in bytes.
+
+    The checkpoint and the random-weights control in fp32 (8 bytes a parameter), one compute copy when it is not
+    fp32, the activations of one block, and a chunk of fp32 logits with two more like it for their softmax. Sequences
+    are evaluated one by one, and nothing is kept for a backward pass.
+    """
+    copy = compute_bytes if compute_bytes < 4 else 0
+    activations = seq_length * _activations_per_token(config) * (compute_bytes + 2)
+    logits = 3 * 4 * min(seq_length * config.vocab_size, _CHUNK_LOGITS)
+    return (8 + copy) * parameter_count(config) + activations + logits
+
+
 def training_memory_bytes(
     config: TransformerConfig, *, batch_size: int, seq_length: int, compute_bytes: int
 ) -> int:
@@ -35,7 +50,10 @@ def training_memory_bytes(
     parameters = parameter_count(config)
     state = 16 * parameters + (compute_bytes * parameters if compute_bytes < 4 else 0)
     tokens = batch_size * seq_length
+    per_token = config.num_hidden_layers * _activations_per_token(config)
+    return state + tokens * per_token * (compute_bytes + 2)
+
+
+def _activations_per_token(config: TransformerConfig) -> int:
     query = config.num_attention_heads * config.head_dim
-    per_token = 6 * config.hidden_size + 4 * query + 4 * config.intermediate_size
-    activations = tokens * config.num_hidden_layers * per_token * (compute_bytes + 2)
-    return state + activations
+    return 6 * config.hidden_size + 4 * query + 4 * config.intermediate_size

@@ -13,7 +13,7 @@ class ConfigFieldMissing(AprError):
 
     id = "APR301"
     text = "the configuration of {source} lacks {fields}"
-    help = "add them there from the model's published config; apr does not default them"
+    help = "add what is missing from the model's published config; apr sets no defaults"
     source: str
     fields: str
 
@@ -24,7 +24,7 @@ class ConfigFieldUnknown(AprError):
 
     id = "APR302"
     text = "the configuration of {source} has the unknown field {field}"
-    help = "did you mean {nearest}? remove it if it is not meant"
+    help = "remove it, or spell it as it is meant; the nearest known field is {nearest}"
     source: str
     field: str
     nearest: str
@@ -48,7 +48,7 @@ class ArchitectureUnsupported(AprError):
     """The file holds a model that the decoder does not express."""
 
     id = "APR304"
-    text = "{source} holds the architecture {architecture}, which is none of {supported}"
+    text = "the architecture of {source} is {architecture}, and supported are {supported}"
     help = "use a decoder checkpoint of one of these families"
     source: str
     architecture: str
@@ -73,7 +73,7 @@ class PresetUnknown(AprError):
 
     id = "APR306"
     text = "--arch {name} is neither a preset nor a JSON file"
-    help = "presets are {known}"
+    help = "name a JSON file, or one of {known}"
     exit_code = EXIT_NO_ANSWER
     name: str
     known: str

@@ -15,6 +15,8 @@ EXIT_NO = 1  # the answer is no: the input was judged and refused
 EXIT_NO_ANSWER = 2  # no answer: usage, a missing file, a full disk, an interruption
 EXIT_BUG = 3
 
+_MAX_SHOWN = 1_000  # characters of one value in a sentence
+
 _REGISTRY: dict[str, type[AprError]] = {}
 
 
@@ -69,7 +71,7 @@ def _readable(value: Any) -> str | float:
     if isinstance(value, float):
         return value  # as it is: a text may say how many digits it shows
     if isinstance(value, bool) or not isinstance(value, int):
-        return _on_one_line(str(value)) or "''"
+        return _shortened(_on_one_line(str(value))) or "''"
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
 
 
@@ -78,6 +80,13 @@ def _on_one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shortened(text: str) -> str:
+    """The text without its middle where nobody would read it to the end; the facts keep the whole."""
+    if len(text) <= _MAX_SHOWN:
+        return text
+    return f"{text[: _MAX_SHOWN // 2]} ... {text[-_MAX_SHOWN // 4 :]}"
 
 
 def known_errors() -> dict[str, type[AprError]]:
@@ -90,12 +99,17 @@ class FileMissing(AprError):
     """The named path is not there, or is not a file."""
 
     id = "APR101"
-    text = "{path} is not a {kind}"
+    text = "there is no {kind} at {path}"
     help = "check the path, or make it with `{made_by}`"
     exit_code = EXIT_NO_ANSWER
     path: str
     kind: str = "file"
-    made_by: str = "apr import"
+    made_by: str = ""  # the command that makes such a file, where there is one
+
+    @property
+    def advice(self) -> str:
+        """The command that makes such a file, only where there is one."""
+        return super().advice if self.made_by else "check the path"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -116,7 +130,7 @@ class CannotWrite(AprError):
 
     id = "APR103"
     text = "{path} cannot be written ({reason})"
-    help = "free space, or name a folder that you may write to; what was there before is unchanged"
+    help = "name a place that you may write to, or free space on its disk; nothing half-written is left"
     exit_code = EXIT_NO_ANSWER
     path: str
     reason: str
@@ -173,7 +187,7 @@ class BadOption(AprError):
 
     id = "APR001"
     text = "{option} {value} is not {limit}"
-    help = "see --help"
+    help = "give another value; the command's --help says what each option takes"
     exit_code = EXIT_NO_ANSWER
     option: str
     value: str
@@ -185,8 +199,8 @@ class NotYet(AprError):
     """The option or value is named in the interface, but this release does not do it."""
 
     id = "APR002"
-    text = "{option} is not done by this release"
-    help = "leave it out; it is refused rather than ignored"
+    text = "{option} is not supported by this release"
+    help = "leave it out; what apr cannot do it refuses rather than ignores"
     exit_code = EXIT_NO_ANSWER
     option: str
 

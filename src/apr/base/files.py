@@ -52,7 +52,7 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_file(path: Path, kind: str = "file", made_by: str = "apr import") -> None:
+def require_file(path: Path, kind: str = "file", made_by: str = "") -> None:
     """Refuse a path that is not a regular file.
 
     Raises:
@@ -62,7 +62,7 @@ def require_file(path: Path, kind: str = "file", made_by: str = "apr import") ->
         raise FileMissing(path=str(path), kind=kind, made_by=made_by)
 
 
-def read_json(path: Path, kind: str = "JSON file", made_by: str = "apr") -> dict[str, Any]:
+def read_json(path: Path, kind: str = "JSON file", made_by: str = "") -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
@@ -73,11 +73,21 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "apr") -> dict
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:  # the latter: nested deeper than the parser's stack
+    except RecursionError as error:
+        raise BadJson(path=str(path), reason="it is nested too deeply") from error
+    except ValueError as error:
         raise BadJson(path=str(path), reason=str(error)) from error
     if not isinstance(value, dict):
-        raise BadJson(path=str(path), reason=f"it holds a {type(value).__name__}")
+        raise BadJson(path=str(path), reason=f"it holds {json_kind(value)}")
     return value
+
+
+def json_kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds[type(value)]
 
 
 @contextmanager

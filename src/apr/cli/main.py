@@ -149,4 +149,7 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print(error.format_message())
         return EXIT_NO_ANSWER
-    return _refusal(UsageWrong(what=" ".join(error.format_message().split()).rstrip(".")), as_json)
+    told = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    what = told[:1].lower() + told[1:]  # click begins a sentence, and here it stands inside one
+    return _refusal(UsageWrong(what=what, command=context.command_path if context else "apr"), as_json)

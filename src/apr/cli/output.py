@@ -30,9 +30,10 @@ class UsageWrong(AprError):
 
     id = "APR005"
     text = "{what}"
-    help = "see --help"
+    help = "see `{command} --help`"
     exit_code = EXIT_NO_ANSWER
     what: str
+    command: str
 
 
 def wants_json(arguments: list[str]) -> bool:
@@ -42,7 +43,10 @@ def wants_json(arguments: list[str]) -> bool:
 
 def emit(result: dict[str, Any], output_format: str, render: Callable[[dict[str, Any]], str]) -> None:
     """Print a result as one JSON object or as text."""
-    print(_json(result) if output_format == "json" else render(result))
+    text = _json(result) if output_format == "json" else render(result)
+    encoding = sys.stdout.encoding or "utf-8"
+    # A file name may hold bytes that are no text: they are spelled out rather than refused after the work is done.
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def print_error(error: AprError, as_json: bool) -> None:
@@ -55,7 +59,8 @@ def print_error(error: AprError, as_json: bool) -> None:
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False)
+    # ASCII: whatever the encoding of stdout, a machine reads the same
+    return json.dumps(json_value(value), allow_nan=False)
 
 
 def _is_plain(value: Any) -> bool:

@@ -130,7 +130,8 @@ def pretrain_command(output_format: str, dry_run: bool, run_dir: Path | None, **
     """
     if run_dir is None:
         if not dry_run:
-            raise click.MissingParameter(param_hint="--run-dir", param_type="option")
+            context = click.get_current_context()
+            raise click.MissingParameter(ctx=context, param_hint="'--run-dir'", param_type="option")
         run_dir = Path("run")  # never touched by a dry run
     spec = RunSpec(run_dir=run_dir, **options)
     with screen(output_format) as reporter:

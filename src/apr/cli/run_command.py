@@ -31,20 +31,25 @@ def run_command(
     Example:
       apr run model.apr "def fibonacci(n):" -n 64
     """
-    streams = output_format == "text"
-    if streams:
-        print(prompt, end="", flush=True)
+    told = _Continuation(prompt)
     result = generate_text(
         file,
         prompt,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
-        on_text=_write if streams else None,
+        on_text=told.hear if output_format == "text" else None,
     )
-    emit(result, output_format, lambda _: "")
+    emit(result, output_format, lambda _: told.unsaid)
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+class _Continuation:
+    """Writes the prompt and what follows it as it comes; a refusal, which comes before, leaves stdout empty."""
+
+    def __init__(self, prompt: str) -> None:
+        self.unsaid = prompt
+
+    def hear(self, text: str) -> None:
+        sys.stdout.write(self.unsaid + text)
+        sys.stdout.flush()
+        self.unsaid = ""

@@ -66,10 +66,14 @@ class TensorsDiffer(AprError):
 
     @property
     def message(self) -> str:
-        """The three lists, those that are empty left out."""
+        """The three lists, those that are empty left out and long ones cut after three names."""
         kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("misshapen", self.misshapen))
-        told = "; ".join(f"{len(names)} {kind} ({', '.join(names)})" for kind, names in kinds if names)
-        return self.text.format(source=self.source, differences=told)
+        told = (f"{len(names):,} {kind} ({_first_three(names)})" for kind, names in kinds if names)
+        return self.text.format(source=self.source, differences=", ".join(told))
+
+
+def _first_three(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,7 +81,7 @@ class DtypeUnsupported(AprError):
     """A tensor is stored in a way that cannot be turned into numbers here."""
 
     id = "APR806"
-    text = "{tensor} of {source} is stored as {dtype}, which is not dequantised"
+    text = "{tensor} of {source} is stored as {dtype}, which is not read as weights"
     help = "use a copy of the checkpoint in another quantisation, or in 16 bits"
     source: str
     tensor: str
@@ -249,7 +253,7 @@ class TensorNotFinite(AprError):
     """A source tensor holds NaN or infinity; training from it would turn every weight into NaN."""
 
     id = "APR820"
-    text = "{tensor} of {source} holds {count} values that are NaN or infinite"
+    text = "{tensor} of {source} holds NaN or infinite values (count {count})"
     help = "the checkpoint is damaged; download it again or use another copy"
     source: str
     tensor: str

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from apr.base.errors import AprError, BadOption, NotYet
+from apr.base.files import json_kind
 from apr.data.errors import (
     DocumentTooLarge,
     RecordFieldMissing,
@@ -129,7 +130,8 @@ class CorpusReader:
         try:
             record = json.loads(content)
         except (ValueError, RecursionError) as error:
-            self._bad("not_json", RecordNotJson(path=str(path), line=line, reason=str(error)))
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            self._bad("not_json", RecordNotJson(path=str(path), line=line, reason=reason))
             return None
         if not isinstance(record, dict):
             reason = f"it holds {_kind(record)}"
@@ -230,6 +232,4 @@ def _is_encodable(text: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    return "half a surrogate pair" if isinstance(value, str) else f"a {type(value).__name__}"
+    return "half a surrogate pair" if isinstance(value, str) else json_kind(value)

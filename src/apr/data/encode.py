@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -247,9 +248,9 @@ def _end_of_text(tokenizer: Tokenizer, policy: str) -> int | None:
 
 def _require_apart(out: Path, reader: CorpusReader) -> None:
     # Shards must neither be read as text by the next run nor stand where --force would remove a corpus.
-    folder = out.resolve()
+    folder = os.path.realpath(out)  # unlike Path.resolve it takes a loop of links as it is
     for file in reader.files:
-        if file.path.resolve().is_relative_to(folder):
+        if Path(os.path.realpath(file.path)).is_relative_to(folder):
             raise BadOption(
                 option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
             )

@@ -106,9 +106,7 @@ class CorpusEmpty(AprError):
     """The corpus holds no document with text in it."""
 
     id = "APR429"
-    text = (
-        "the corpus has no text: {num_files} files, {num_empty} empty documents, {num_skipped} skipped as bad"
-    )
+    text = "the corpus has no text (files {num_files}, empty documents {num_empty}, skipped as bad {num_skipped})"
     help = "check the paths, --glob and --content-field"
     num_files: int
     num_empty: int
@@ -190,10 +188,8 @@ class DatasetUnfinished(AprError):
     """The encoding of this dataset was not finished."""
 
     id = "APR436"
-    text = "the dataset {folder} is marked in progress"
-    help = (
-        "wait for its encoder, or run `apr tokenize encode-corpus` again; it replaces an unfinished dataset"
-    )
+    text = "the dataset {folder} is not finished: its manifest says that it is in progress"
+    help = "wait for its encoder, or run `apr tokenize encode-corpus` again, which replaces it"
     folder: str
 
 
@@ -214,7 +210,7 @@ class ManifestFieldUnknown(AprError):
 
     id = "APR438"
     text = "{source} has the unknown field {field}"
-    help = "did you mean {nearest}? or use the release that wrote it"
+    help = "use the release that wrote it, or make the dataset again; the nearest known field is {nearest}"
     source: str
     field: str
     nearest: str
@@ -295,7 +291,9 @@ class ShardIdTooLarge(AprError):
     """A shard holds an id outside the vocabulary that the manifest names."""
 
     id = "APR445"
-    text = "{path} holds the id {token_id} at token {position}, but the vocabulary has {vocab_size}"
+    text = (
+        "{path} holds the id {token_id} at token {position}, and ids of its vocabulary are below {vocab_size}"
+    )
     help = "make the dataset again with the tokenizer of the checkpoint; ids are never clamped"
     path: str
     token_id: int
@@ -320,7 +318,7 @@ class CorpusShorterThanWindow(AprError):
 
     id = "APR447"
     text = (
-        "{folder} has {num_tokens} tokens, fewer than the {needed_tokens} of one window of {seq_length} + 1"
+        "{folder} has {num_tokens} tokens, and one window of --seq-length {seq_length} takes {needed_tokens}"
     )
     help = "give a smaller --seq-length, or a larger corpus"
     folder: str

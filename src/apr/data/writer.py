@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,7 +55,8 @@ class _HashedFile:
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
-        self._stream.close()
+        with suppress(OSError):  # on a full disk closing fails too: what it still held is given up
+            self._stream.close()
 
 
 class DatasetWriter:

@@ -23,7 +23,7 @@ class TensorNotFilled(AprError):
     """A parameter holds NaN or an infinity after loading."""
 
     id = "APR322"
-    text = "{num_values} values of {tensor} in {source} are not finite numbers"
+    text = "{tensor} in {source} holds NaN or infinite values (count {num_values})"
     help = "the checkpoint is damaged; import it again from its source"
     source: str
     tensor: str

@@ -32,13 +32,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         step = max(1, _CHUNK_LOGITS // weight.shape[0])
         for start in range(0, hidden.shape[0], step):
             part = slice(start, start + step)
-            logits = F.linear(hidden[part], weight).float()
-            losses = F.cross_entropy(logits, targets[part], ignore_index=IGNORE, reduction="none")
-            total += losses.double().sum()
+            log_p = torch.log_softmax(F.linear(hidden[part], weight).float(), dim=-1)
+            targeted = targets[part] != IGNORE
+            picked = log_p.gather(1, targets[part].clamp(min=0).unsqueeze(1))[:, 0]
+            total -= picked[targeted].double().sum()
             if grad_hidden is not None and grad_weight is not None:
-                delta = _softmax_gradient(logits, targets[part], scale).to(hidden.dtype)
-                torch.mm(delta, weight, out=grad_hidden[part])
-                grad_weight += delta.t() @ hidden[part]
+                delta = _softmax_gradient(log_p, targets[part], targeted).to(hidden.dtype)
+                # The scale goes onto the narrow factor of each product: n x D values, not n x V.
+                grad_hidden[part] = (delta @ weight) * scale
+                grad_weight += delta.t() @ (hidden[part] * scale)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         return (total * scale).float()
@@ -50,13 +52,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return grad_hidden * upstream, (grad_weight * upstream).to(ctx.weight_dtype), None, None
 
 
-def _softmax_gradient(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
-    """The gradient of the scaled loss sum by the logits; the logits are overwritten."""
-    delta = torch.softmax(logits, dim=-1)
+def _softmax_gradient(log_p: Tensor, targets: Tensor, targeted: Tensor) -> Tensor:
+    """The gradient of the loss sum by the logits, p - onehot(target); `log_p` is overwritten."""
+    delta = log_p.exp_()
     rows = torch.arange(delta.shape[0], device=delta.device)
-    valid = targets != IGNORE
     delta[rows, targets.clamp(min=0)] -= 1.0
-    return delta.mul_((valid * scale).unsqueeze(-1))
+    if not bool(targeted.all()):
+        delta[~targeted] = 0.0
+    return delta
 
 
 def next_token_loss(hidden_BTD: Tensor, head_VD: Tensor, targets_BT: Tensor, scale: float) -> Tensor:

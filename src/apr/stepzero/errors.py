@@ -18,18 +18,34 @@ class ReferenceMalformed(AprError):
     reason: str
 
 
+# What to do about a gate's no, by the first part of its id.
+_REMEDIES = {
+    "file": "import the checkpoint again from its source",
+    "weights": "run it again; if it stays, import the checkpoint again from its source",
+    "reference": "these weights no longer compute what was recorded for them; import them again from their source",
+    "tokens": "encode the corpus again with the model's own tokenizer and without repeated documents",
+    "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
+    "optimizer": "report it",
+}
+
+
 @dataclass(kw_only=True, eq=False)
 class StepZeroRefused(AprError):
     """A gate of step zero answered no; no step was taken and no checkpoint written."""
 
     id = "APR502"
-    text = "step zero refused: {gate}: {claim}, but the figure is {figure} and the limit {limit}"
-    help = "{advice_text}"
+    text = 'step zero refused the run at its gate {gate}, "{claim}": found {figure}, and the limit is {limit}'
+    help = "see every figure in certificate.json of the run directory; nothing was trained"
     gate: str
     claim: str
     figure: str
     limit: str
-    advice_text: str = "see the certificate in the run directory; nothing was trained"
+
+    @property
+    def advice(self) -> str:
+        """What to do about this gate, and where its figures are."""
+        remedy = _REMEDIES.get(self.gate.partition(".")[0])
+        return "; ".join(part for part in (remedy, super().advice) if part)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -120,7 +120,10 @@ def _fill(model: Any, config: TransformerConfig, tensors: Mapping[str, np.ndarra
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, parameter in parameters.items():
         source = EMBEDDING if name == HEAD and config.tie_word_embeddings else name
-        parameter.copy_(torch.from_numpy(np.array(tensors[source])))
+        value = tensors[source]
+        if value.shape != tuple(parameter.shape):  # copy_ would broadcast it
+            raise ValueError(f"{source} is {list(value.shape)}, not {list(parameter.shape)}")
+        parameter.copy_(torch.from_numpy(np.array(value)))
     if left := set(tensors) - set(parameters):
         raise ValueError(f"{len(left)} tensors have no place in {type(model).__name__}, such as {min(left)}")
 

@@ -27,11 +27,11 @@ def probe_text() -> str:
 def probe_ids(tokenizer: Encoder, max_tokens: int = PROBE_TOKENS) -> list[int]:
     """Encode the probe and take an equal share of each part, `max_tokens` at most: what the model attends over."""
     folder = resources.files("apr.stepzero") / "probe"
-    share = min(PROBE_TOKENS, max_tokens) // len(_PARTS)
+    share = max(1, min(PROBE_TOKENS, max_tokens) // len(_PARTS))
     ids: list[int] = []
     for name in _PARTS:
         ids.extend(tokenizer.encode((folder / name).read_text(encoding="utf-8"))[:share])
-    return ids
+    return ids[:max_tokens]
 
 
 def plain_probe_ids(vocab_size: int, max_tokens: int = PROBE_TOKENS) -> list[int]:

@@ -59,8 +59,10 @@ def parse_reference(value: dict[str, Any], source: str, vocab_size: int) -> Refe
             num_tokens=int(value["num_tokens"]),
             blocks=tuple(_parse_block(block) for block in value["blocks"]),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ReferenceMalformed(source=source, reason=f"{type(error).__name__} {error}") from error
+    except KeyError as error:
+        raise ReferenceMalformed(source=source, reason=f"it lacks {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ReferenceMalformed(source=source, reason=str(error)) from error
     reason = _implausible(reference, vocab_size)
     if reason:
         raise ReferenceMalformed(source=source, reason=reason)

@@ -71,10 +71,8 @@ class TokenizerDefinition:
 def _check_special_ids(values: Mapping[str, Any]) -> None:
     wanted = {*_IDS, "end_of_text_reason", "sha256"}
     for name in sorted(wanted ^ set(values)):
-        found = "unknown" if name in values else "missing"
-        raise SpecialTokenBad(
-            source="the special ids", field=name, value=found, limit=f"one of {sorted(wanted)}"
-        )
+        found, limit = ("unknown", "left out") if name in values else ("missing", "there")
+        raise SpecialTokenBad(source="the special ids", field=name, value=found, limit=limit)
     for name in sorted(wanted):
         value = values[name]
         is_good = value is None or type(value) is int if name in _IDS else isinstance(value, str)
@@ -167,7 +165,7 @@ def save_definition(definition: TokenizerDefinition, folder: Path) -> None:
 
 
 def _read_text(path: Path) -> str:
-    require_file(path, kind=TOKENIZER_FILE)
+    require_file(path, kind=TOKENIZER_FILE, made_by="apr tokenize import-hf")
     try:
         return path.read_bytes().decode()
     except OSError as error:

@@ -60,7 +60,7 @@ class SpecialTokenBad(AprError):
     """A special token is declared in a form, or with an id, that means nothing for this vocabulary."""
 
     id = "APR405"
-    text = "{source} says {field} = {value}, which is not {limit}"
+    text = "in {source} {field} is {value}, and it should be {limit}"
     help = "correct it there from the published tokenizer"
     source: str
     field: str

@@ -128,7 +128,8 @@ def write_state(
         try:
             save_file(tensors, stream.name)
         except SafetensorError as error:  # not an OSError, though it is the disk's refusal
-            raise CannotWrite(path=str(path), reason=str(error)) from error
+            # "Error while serializing: I/O error: No space left ...": only the end is the system's word
+            raise CannotWrite(path=str(path), reason=str(error).rpartition(": ")[2]) from error
     digest = sha256_file(path)
     generator = torch.get_rng_state().numpy().tobytes().hex()
     write_json(folder / "progress.json", {**progress, "optimizer_state_sha": digest, "torch_rng": generator})

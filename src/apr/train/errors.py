@@ -59,9 +59,7 @@ class TooFewWindows(AprError):
     """The run asks for more training windows than the corpus has."""
 
     id = "APR605"
-    text = (
-        "{num_steps} steps take {needed} windows of {seq_length} tokens, the dataset {path} has {available}"
-    )
+    text = "{num_steps} steps take {needed} windows of {seq_length} tokens, and the dataset {path} has {available}"
     help = "lower --num-steps or --seq-length, encode more text, or give --allow-shard-cycle to repeat it"
     num_steps: int
     needed: int
@@ -132,7 +130,7 @@ class VocabularyMismatch(AprError):
     """The tokenizer and the model do not fit each other."""
 
     id = "APR621"
-    text = "the tokenizer {tokenizer} has {tokenizer_size} entries, the model {limit}"
+    text = "the tokenizer {tokenizer} has {tokenizer_size} entries, and the model takes {limit}"
     help = "use the tokenizer that the model was trained with"
     tokenizer: str
     tokenizer_size: int
@@ -144,7 +142,7 @@ class TokenizerMismatch(AprError):
     """The shards were made by another tokenizer than the model's."""
 
     id = "APR622"
-    text = "the shards in {dataset} were made by tokenizer {found}, the model's is {expected}"
+    text = "the shards in {dataset} were made by the tokenizer {found}, and the model's is {expected}"
     help = "encode the corpus again with `apr tokenize encode-corpus --tokenizer MODEL.apr`"
     dataset: str
     found: str
@@ -156,7 +154,7 @@ class TokenIdTooLarge(AprError):
     """A shard holds an id without a row in the model's embedding."""
 
     id = "APR623"
-    text = "the shards in {dataset} hold the token id {found}, the model has ids below {limit}"
+    text = "the shards in {dataset} hold the token id {found}, and the model has ids below {limit}"
     help = "encode the corpus again with the model's own tokenizer"
     dataset: str
     found: int
@@ -169,7 +167,7 @@ class NoTokenizer(AprError):
 
     id = "APR624"
     text = "{source} holds no tokenizer"
-    help = "give --tokenizer PATH"
+    help = "import the checkpoint again with --tokenizer PATH; apr pretrain takes that option too"
     exit_code = EXIT_NO_ANSWER
     source: str
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from apr.arch.counts import parameter_count, training_flops_per_token, training_memory_bytes
+from apr.arch.counts import parameter_count, training_flops_per_token
 from apr.train.device import Compute, check_device_word, resolve_compute
 from apr.train.inputs import Inputs
-from apr.train.plan import check_fit, plan_warnings, resolve
+from apr.train.plan import check_fit, plan_warnings, required_memory_bytes, resolve
 from apr.train.reporter import Reporter
 from apr.train.spec import RunSpec
 
@@ -43,12 +43,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         "plan": plan.to_dict(),
         "num_parameters": parameter_count(config),
         "available_windows": windows,
-        "memory_bytes": training_memory_bytes(
-            config,
-            batch_size=plan.batch_size,
-            seq_length=plan.seq_length,
-            compute_bytes=2 if compute.dtype_name == "bf16" else 4,
-        ),
+        "memory_bytes": required_memory_bytes(plan, config, compute.dtype_name),
         "seconds": flops / (_SHARE_OF_PEAK * product_rate(compute)),
         "warnings": warnings,
     }

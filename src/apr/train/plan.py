@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from apr.arch.config import TransformerConfig
+from apr.arch.counts import evidence_memory_bytes, training_memory_bytes
 from apr.base.errors import BadOption
 from apr.base.files import canonical_json, sha256_bytes
 from apr.train.errors import SequenceBeyondModel, TooFewWindows
@@ -176,6 +177,16 @@ def check_fit(plan: RunPlan, config: TransformerConfig, *, dataset: str, availab
             path=dataset,
             available=available_windows,
         )
+
+
+def required_memory_bytes(plan: RunPlan, config: TransformerConfig, dtype_name: str) -> int:
+    """An upper estimate of the memory that the run takes, in bytes; without steps there is no optimizer to hold."""
+    compute_bytes = 2 if dtype_name == "bf16" else 4
+    if plan.num_steps == 0:
+        return evidence_memory_bytes(config, seq_length=plan.seq_length, compute_bytes=compute_bytes)
+    return training_memory_bytes(
+        config, batch_size=plan.batch_size, seq_length=plan.seq_length, compute_bytes=compute_bytes
+    )
 
 
 def plan_warnings(spec: RunSpec, plan: RunPlan) -> list[str]:

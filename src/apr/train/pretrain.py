@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from apr.arch.counts import training_memory_bytes
 from apr.base.environment import available_memory_bytes
 from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.data.batches import BatchStream
@@ -21,7 +20,7 @@ from apr.train.epochs import Ledger, Saver, log_update
 from apr.train.errors import LossDiverged, NotEnoughMemory, NotFinite, TokensMiscounted
 from apr.train.inputs import Inputs
 from apr.train.loop import updates
-from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
+from apr.train.plan import RunPlan, check_fit, plan_warnings, required_memory_bytes, resolve
 from apr.train.reporter import Reporter
 from apr.train.run_dir import RunDir
 from apr.train.spec import RunSpec
@@ -61,12 +60,7 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
 def _require_memory(inputs: Inputs, plan: RunPlan, compute: Compute) -> None:
     if compute.device.type != "cpu":
         return
-    needed = training_memory_bytes(
-        inputs.config,
-        batch_size=plan.batch_size,
-        seq_length=plan.seq_length,
-        compute_bytes=2 if compute.dtype_name == "bf16" else 4,
-    )
+    needed = required_memory_bytes(plan, inputs.config, compute.dtype_name)
     available = available_memory_bytes()
     if available is not None and needed > available:
         raise NotEnoughMemory(needed_mb=needed >> 20, available_mb=available >> 20)
@@ -92,7 +86,8 @@ class _Run:
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
         certificate: Certificate | None = None
         try:
-            zero = certify(self.inputs, self.plan, self.compute, self.reporter)
+            with _terminable():
+                zero = certify(self.inputs, self.plan, self.compute, self.reporter)
             ledger.step0_loss, certificate = zero.step0.loss, zero.certificate
             self.run_dir.write("certificate.json", certificate.to_dict())
             self.reporter.certificate(certificate)
@@ -102,7 +97,8 @@ class _Run:
             self._record("INTERRUPTED", ledger, certificate, None)
             raise Interrupted(signal="Ctrl-C", kept=_kept(ledger)) from None
         except AprError as error:
-            with suppress(CannotWrite):  # on a full disk the record fails too; the first error is the one to hear
+            # On a full disk the record fails too; the first error is the one to hear.
+            with suppress(CannotWrite):
                 self._record(_outcome_of(error), ledger, certificate, error)
             raise
         record = self._record(outcome, ledger, certificate, None)
@@ -133,7 +129,7 @@ class _Run:
         )
         if self.plan.num_steps == 0:
             saver.save(ledger, 0, 0, zero.step0)
-            return self._word(zero.step0.loss)
+            return "BUDGET_DONE"  # of no step: the target is a word for what training reached
         stream = BatchStream(
             self.inputs.train,
             seq_length=self.plan.seq_length,
@@ -213,6 +209,30 @@ def _outcome_of(error: AprError) -> str:
 
 
 @contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, with a record, instead of killing the process."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(handle, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def _handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    try:
+        previous = {number: signal.signal(number, handle) for number in numbers}
+    except ValueError:  # not the main thread: whoever owns the signals decides
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _interruptions() -> Iterator[Any]:
     """Turn the first Ctrl-C or SIGTERM into a question that the loop asks between steps; a second one stops at once."""
     asked = False
@@ -226,12 +246,5 @@ def _interruptions() -> Iterator[Any]:
             raise KeyboardInterrupt
         asked = True
 
-    try:
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever owns the signals decides
-        previous = {}
-    try:
+    with _handling(handle, signal.SIGINT, signal.SIGTERM):
         yield answer
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

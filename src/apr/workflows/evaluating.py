@@ -56,7 +56,8 @@ def evaluate_model(
         AprError: the model or the data cannot be used.
     """
     if (dataset is None) == (text is None):
-        raise BadOption(option="--dataset or --text", value="both or neither", limit="exactly one of them")
+        given = "neither" if dataset is None else "both"
+        raise BadOption(option="--dataset and --text:", value=f"{given} of them", limit="exactly one")
     if max_tokens is not None and max_tokens < 1:
         raise BadOption(option="--max-tokens", value=str(max_tokens), limit="a whole number from 1")
     compute = resolve_compute(device, dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from apr.base.errors import FileMissing, OutputExists
+from apr.base.errors import OutputExists
 from apr.convert.gguf_source import read_gguf_tokenizer
 from apr.data.encode import EncodeOptions, encode_corpus
 from apr.data.manifest import Manifest
@@ -39,8 +39,6 @@ def import_tokenizer(
 
 def _read(source: Path, eos_token: str | None) -> TokenizerDefinition:
     if source.suffix == ".gguf":
-        if not source.is_file():
-            raise FileMissing(path=str(source), kind="GGUF file", made_by="a download")
         return read_gguf_tokenizer(source, eos_token)
     return read_tokenizer(source, eos_token)
 
