@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.arch_claims import Encoders, make_encoders
+from contracts.claims.encoders import Encoders, make_encoders
+from contracts.claims.vocabularies import Vocabularies, make_vocabularies
 from contracts.real_runs import RealRuns, one_at_a_time, source_shards
 from contracts.scene import Scene
-from contracts.vocabulary_claims import Vocabularies, make_vocabularies
 
 
 @pytest.fixture(autouse=True, scope="module")

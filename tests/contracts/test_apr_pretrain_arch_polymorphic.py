@@ -12,25 +12,21 @@ import pytest
 import apr
 from apr.tokenizer.engine import TextTokenizer
 from command import run_apr
-from contracts.arch_claims import (
-    QWEN2_0_5B,
-    Encoders,
-    differing,
-    encoder_is_refused,
+from contracts.claims.attention import grouped_attention_is_exact
+from contracts.claims.devices import (
     every_device_loads_alike,
-    every_field_is_the_files,
-    grouped_attention_is_exact,
-    no_field_is_filled_in,
-    no_init_is_the_baseline,
     one_loader_builds_models,
-    preset_is_the_published_config,
     stub_device_gets_the_files_weights,
 )
-from contracts.controls.arch_controls import ARCH_CONTROLS
-from contracts.controls.plant import ARCH, Control, controls_of, must_fail
-from contracts.real_runs import RealRuns
-from contracts.scene import Scene
-from contracts.vocabulary_claims import (
+from contracts.claims.encoders import Encoders, encoder_is_refused
+from contracts.claims.fields import every_field_is_the_files, no_field_is_filled_in
+from contracts.claims.presets import (
+    QWEN2_0_5B,
+    differing,
+    no_init_is_the_baseline,
+    preset_is_the_published_config,
+)
+from contracts.claims.vocabularies import (
     Vocabularies,
     define,
     greater_tokenizer_is_refused,
@@ -38,6 +34,10 @@ from contracts.vocabulary_claims import (
     qwen_tokenizer_passes,
     smaller_tokenizer_passes,
 )
+from contracts.controls.arch_controls import ARCH_CONTROLS
+from contracts.controls.plant import ARCH, Control, controls_of, must_fail
+from contracts.real_runs import RealRuns
+from contracts.scene import Scene
 from tiny import make_shards
 
 

@@ -6,6 +6,12 @@ from itertools import product
 
 import pytest
 
+from contracts.claims.bounded import (
+    FAILURES,
+    init_decides_the_start_and_nothing_else,
+    load_failure_exits_non_zero,
+)
+from contracts.claims.option import MODES
 from contracts.controls.arch_controls import ARCH_CONTROLS
 from contracts.controls.init_controls import (
     ABSENT_CONTROLS,
@@ -15,12 +21,6 @@ from contracts.controls.init_controls import (
     PRESENT_CONTROLS,
 )
 from contracts.controls.plant import ARCH, INIT, Control, must_fail
-from contracts.init_claims import (
-    FAILURES,
-    MODES,
-    init_decides_the_start_and_nothing_else,
-    load_failure_exits_non_zero,
-)
 from contracts.scene import Scene
 
 STARTS = ("absent", "present")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from command import run_apr
-from contracts.controls.init_controls import INIT_CONTROLS
-from contracts.controls.plant import INIT, Control, controls_of, must_fail
-from contracts.init_claims import (
-    MODES,
-    absence_keeps_golden_losses,
+from contracts.claims.option import MODES, absence_keeps_golden_losses, option_parses
+from contracts.claims.refusals import (
     bad_architecture_is_refused,
-    init_checkpoints_are_reproducible,
     missing_file_is_refused,
+    wrong_magic_is_refused,
+)
+from contracts.claims.start import (
+    init_checkpoints_are_reproducible,
     optimizer_is_fresh,
-    option_parses,
     require_equal_checkpoints,
     step0_signal,
     tiny_step0_signal,
-    wrong_magic_is_refused,
 )
+from contracts.controls.init_controls import INIT_CONTROLS
+from contracts.controls.plant import INIT, Control, controls_of, must_fail
 from contracts.real_runs import RealRuns
 from contracts.scene import Run, Scene, require_success
 
@@ -88,6 +88,25 @@ def test_falsify_apr_pretrain_init_006_step0_signal_of_the_tiny_model(scene: Sce
 @controls_of(INIT_CONTROLS, INIT + "006")
 def test_control_apr_pretrain_init_006(scene: Scene, control: Control) -> None:
     must_fail(control, scene, tiny_step0_signal)
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "says"),
+    [
+        ("val_loss", 6.01, "with the checkpoint"),
+        ("val_loss", float("nan"), "with the checkpoint"),
+        ("random_init_loss", 9.49, "without it"),
+        ("val_loss", 5.99, "the gap is"),  # of 8.9 against 5.99, both inside their limits
+        ("reference_delta", 0.00101, "from its reference"),
+        ("reference_delta", None, "no reference"),
+    ],
+)
+def test_control_apr_pretrain_init_006_limits(figure: str, value: float | None, says: str) -> None:
+    limits = {"val_at_most": 6.0, "random_at_least": 9.5 if says != "the gap is" else 8.9, "gap": 3.0}
+    figures = {"val_loss": 5.9, "random_init_loss": limits["random_at_least"], "reference_delta": 0.001}
+    step0_signal(figures | {"val_loss": 5.5}, **limits)
+    with pytest.raises(AssertionError, match=says):
+        step0_signal(figures | {figure: value}, **limits)
 
 
 def real_step0_signal(run: Run, num_tokens: int) -> None:

@@ -14,6 +14,7 @@ from apr.train.errors import NotEnoughMemory
 from apr.train.plan import required_memory_bytes, resolve
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
+from tiny import CONFIG as TINY
 
 CONFIG = PRESETS["qwen2-0.5b"]
 SPEC = RunSpec(dataset=Path("shards"), run_dir=Path("run"), num_steps=0, batch_size=2, seq_length=512)
@@ -40,7 +41,7 @@ def test_only_a_run_with_steps_is_refused_for_the_optimizers_memory(
 ) -> None:
     small = {"batch_size": 2, "seq_length": 32, "val_tokens": 64, "device": "cpu", "dtype": "fp32"}
     spec = RunSpec(init=tiny_apr, dataset=tiny_shards, run_dir=tmp_path / "zero", num_steps=0, **small)
-    free = required_memory_bytes(resolve(spec), PRESETS["tiny"], "fp32")
+    free = required_memory_bytes(resolve(spec), TINY, "fp32")
     monkeypatch.setattr(pretrain, "available_memory_bytes", lambda: free)
     assert pretrain.pretrain(spec, Silent())["steps"] == 0
     with pytest.raises(NotEnoughMemory):

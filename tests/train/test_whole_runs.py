@@ -248,9 +248,15 @@ def test_a_checkpoint_of_a_run_can_start_the_next(run: Runner, ran: Ran) -> None
 # --- how a run ends ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("target", "outcome"), [(100.0, "TARGET_MET"), (1e-3, "BUDGET_DONE")])
-@pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_target_names_the_outcome(run: Runner, target: float, outcome: str, num_steps: int) -> None:
+@pytest.mark.parametrize(
+    ("num_steps", "target", "outcome"),
+    [
+        (2, 100.0, "TARGET_MET"),
+        (2, 1e-3, "BUDGET_DONE"),
+        (0, 100.0, "BUDGET_DONE"),  # nothing was trained, so nothing reached a target
+    ],
+)
+def test_the_target_names_the_outcome(run: Runner, num_steps: int, target: float, outcome: str) -> None:
     ran = run(num_steps=num_steps, target_val_loss=target)
     assert (ran.record["outcome"], ran.record["steps"]) == (outcome, num_steps)
 
