@@ -19,7 +19,9 @@ _WIDTH = 100
 
 def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
     """Every command below `command`, as (full name, help text), in the order of --help."""
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH)
+    context = click.Context(
+        command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH
+    )
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
@@ -43,7 +45,11 @@ def errors_page() -> str:
     )
     rows = [describe(kind) for kind in known_errors().values() if kind.id != "APR000"]
     cells = [(row["id"], row["summary"], row["text"], row["help"], str(row["exit_code"])) for row in rows]
-    return _NOTE + head + "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in cells)
+    return (
+        _NOTE
+        + head
+        + "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in cells)
+    )
 
 
 def main() -> int:

@@ -184,7 +184,7 @@ def test_the_certificate_holds_every_gate_and_its_digests(ran: Ran, tiny_apr: Pa
     assert [gate["id"] for gate in document["gates"]] == [
         *("file.container", "file.config", "tokens.tokenizer", "tokens.ids", "tokens.split"),
         *("weights.coverage", "weights.memory", "reference.blocks", "reference.loss"),
-        *("loss.random_init", "loss.step0", "optimizer.fresh"),
+        *("loss.random_init", "loss.step0", "optimizer.fresh", "optimizer.settings"),
     ]
     assert {gate["verdict"] for gate in document["gates"]} == {"yes"}
     assert (document["grade"], document["verdict"], document["comparison"]) == ("B", "yes", "equality")
@@ -470,6 +470,7 @@ def test_from_scratch_has_no_checkpoint_to_certify(run: Runner, tmp_path: Path, 
             "loss.random_init",
             "loss.step0",
             "optimizer.fresh",
+            "optimizer.settings",
         )
     ]
     assert certificate["step0"]["val_loss"] == pytest.approx(math.log(config.vocab_size), abs=0.5)

@@ -104,16 +104,17 @@ def _fill(file: AprFile, name: str, parameter: Tensor) -> int:
     """
     parameter.fill_(float("nan"))
     stored, filled = stored_tensor(file, name).reshape(-1), parameter.detach().view(-1)
-    num_wrong = num_not_finite = 0
+    num_wrong = 0
     for start in range(0, filled.numel(), _PIECE):
         source, piece = stored[start : start + _PIECE], filled[start : start + _PIECE]
         piece.copy_(source)
         num_wrong += _count_unequal(piece, source)
-        # A sum is NaN or infinite if any value is: it allocates nothing, and only then is anything counted.
-        if not torch.isfinite(piece.sum()):
-            num_not_finite += int((~torch.isfinite(piece)).sum())
-    if num_not_finite:
-        raise TensorNotFilled(source=str(file.path), tensor=name, num_values=num_not_finite)
+    # Over the whole parameter and not the pieces: a piece left out is what this is to find. A sum is NaN or infinite
+    # if any value is, and it allocates nothing; only then is anything counted.
+    if not torch.isfinite(filled.sum()):
+        num_values = int((~torch.isfinite(filled)).sum())
+        if num_values:
+            raise TensorNotFilled(source=str(file.path), tensor=name, num_values=num_values)
     if num_wrong:
         raise TensorDiffers(source=str(file.path), tensor=name, num_values=num_wrong)
     return file.entries[name].size_bytes

@@ -196,6 +196,28 @@ def optimizer_gate(
     )
 
 
+def optimizer_settings_gate(
+    *, planned: Mapping[str, tuple[float, ...]], read_back: Mapping[str, tuple[float, ...]]
+) -> GateResult:
+    """The optimizer updates exactly the model's own storages, each with the weight decay and betas of the plan.
+
+    Args:
+        planned: (weight decay, beta 1, beta 2) of every tensor, by name.
+        read_back: the same, read from the optimizer's groups.
+    """
+    names = sorted(planned.keys() | read_back.keys())
+    differing = [name for name in names if planned.get(name) != read_back.get(name)]
+    decaying = sum(settings[0] > 0 for settings in planned.values())
+    return GateResult(
+        id="optimizer.settings",
+        claim="it updates the model's own tensors with the plan's weight decay and betas",
+        verdict=verdict_of(not differing),
+        figure=f"{len(differing)} differ, first {differing[0]}" if differing else len(planned),
+        limit=len(planned),
+        facts={"num_decaying": decaying, "num_plain": len(planned) - decaying, "differing": differing[:10]},
+    )
+
+
 def reference_absent_gate(reason: str) -> GateResult:
     """Say that nothing independent is known of the weights."""
     return GateResult(

@@ -31,6 +31,7 @@ from apr.train.optimizer import (
     greatest_moment,
     moments,
     read_learning_rate,
+    read_settings,
     set_learning_rate,
 )
 from apr.train.plan import RunPlan
@@ -88,7 +89,7 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
     optimizer = build_optimizer(
         decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
     )
-    court.add(lambda: _optimizer_gate(optimizer, plan))
+    court.add(lambda: _optimizer_gate(optimizer, plan), lambda: _settings_gate(optimizer, decoder, plan))
     return StepZero(decoder=decoder, optimizer=optimizer, certificate=court.seal(), step0=step0)
 
 
@@ -256,4 +257,15 @@ def _optimizer_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
     set_learning_rate(optimizer, plan.learning_rate(0))
     return gates.optimizer_gate(
         num_state_tensors=len(moments(optimizer)), max_moment=greatest_moment(optimizer), planned=planned
+    )
+
+
+def _settings_gate(optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan) -> GateResult:
+    """Hold what the optimizer says of each tensor against what the config's inventory and the plan imply."""
+    planned = {
+        spec.name: (plan.weight_decay if len(spec.shape) > 1 else 0.0, *plan.betas)
+        for spec in inventory(decoder.config)
+    }
+    return gates.optimizer_settings_gate(
+        planned=planned, read_back=read_settings(optimizer, decoder.named_parameters())
     )

@@ -46,6 +46,24 @@ def read_learning_rate(optimizer: torch.optim.Optimizer) -> float:
     return rates.pop()
 
 
+def read_settings(
+    optimizer: torch.optim.Optimizer, named_parameters: Iterable[tuple[str, Tensor]]
+) -> dict[str, tuple[float, ...]]:
+    """What the optimizer holds, by tensor: (weight decay, beta 1, beta 2).
+
+    A tensor is recognised by its storage, so a copy of a parameter, which would be trained in its place, shows under a
+    name that no parameter has; so does one that stands in two groups.
+    """
+    names = {parameter.data_ptr(): name for name, parameter in named_parameters}
+    found: dict[str, tuple[float, ...]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names.get(parameter.data_ptr(), "a tensor that is not the model's")
+            label = f"{name}, again" if name in found else name
+            found[label] = (float(group["weight_decay"]), *map(float, group["betas"]))
+    return found
+
+
 def moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """Every moment tensor that exists; none before the first update."""
     return [
