@@ -55,10 +55,12 @@ def ours(model: Path) -> dict[str, Any]:
     import torch
 
     from apr.aprfile.reader import open_apr
+    from apr.base.environment import keep_freed_memory
     from apr.model.load import load_decoder
     from apr.model.loss import next_token_loss
     from apr.train.optimizer import build_optimizer
 
+    keep_freed_memory()  # as apr pretrain does
     with open_apr(model) as file:
         decoder = load_decoder(file).decoder
     optimizer = build_optimizer(decoder.named_parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.01)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from apr.base.environment import available_memory_bytes
+from apr.base.environment import available_memory_bytes, keep_freed_memory
 from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.data.batches import BatchStream
 from apr.stepzero.certificate import Certificate
@@ -42,6 +42,7 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         with RunDir(spec.run_dir) as run_dir:
             return run_synthetic(plan, run_dir, reporter)
     compute = resolve_compute(plan.device, plan.dtype)
+    keep_freed_memory()
     with Inputs(spec, reporter) as inputs:
         check_fit(
             plan,
