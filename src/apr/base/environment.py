@@ -97,4 +97,4 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # the names in malloc.h
     asked = ((mmap_max, 0), (trim_threshold, -1), (top_pad, 64 << 20))
-    return all([mallopt(name, value) == 1 for name, value in asked])
+    return all(mallopt(name, value) == 1 for name, value in asked)
