@@ -15,6 +15,7 @@ from apr.arch.config import TransformerConfig, config_differences
 from apr.arch.errors import ArchMismatch
 from apr.arch.presets import find_config
 from apr.base.errors import FileMissing
+from apr.base.files import canonical_json, sha256_bytes
 from apr.data.shards import TokenDataset, open_dataset
 from apr.data.windows import cut_windows
 from apr.model.load import require_coverage
@@ -79,6 +80,7 @@ class Inputs:
         """What went in, by role, as digests: no path, so that the same inputs give the same certificate."""
         return {
             "init": self.init.file.file_digest if self.init else None,
+            "config": sha256_bytes(canonical_json(self.config.to_dict())),
             "tokenizer": self.tokenizer.sha256 if self.tokenizer else None,
             "train": self.train.dataset_digest,
             "validation": self.validation.dataset_digest,
