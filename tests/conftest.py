@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,6 +16,10 @@ from apr.base.environment import cache_dir
 from apr.convert.published import PUBLISHED, fetch_published
 from command import run_apr
 from tiny import make_model, make_shards
+
+# A machine under load is slow, which is no finding; and CI judges a change, so it must not meet new examples.
+hypothesis.settings.register_profile("apr", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("apr")
 
 
 @contextmanager
