@@ -241,7 +241,7 @@ class TensorDigestWrong(AprError):
     """A tensor's bytes are not those that were written."""
 
     id = "APR219"
-    text = "the tensor {tensor} of {path} has the sha256 {found:.12}..., and the metadata says {expected:.12}..."
+    text = "the tensor {tensor} of {path} has the sha256 {found:.12}, and the metadata says {expected:.12}"
     help = _COPY_AGAIN
     path: str
     tensor: str
@@ -306,7 +306,7 @@ class WrittenBytesDiffer(AprError):
     """What was read back is not what was written: the disk or the memory is at fault."""
 
     id = "APR224"
-    text = "{part} of {path} was written with the sha256 {expected:.12}... and read back with {found:.12}..."
+    text = "{part} of {path} was written with the sha256 {expected:.12} and read back with {found:.12}"
     help = "nothing was left; check the disk and the memory of this machine"
     exit_code = EXIT_NO_ANSWER
     path: str
@@ -369,7 +369,7 @@ class TokenizerDigestWrong(AprError):
     """The tokenizer inside the file is not the one that was put there."""
 
     id = "APR229"
-    text = "the tokenizer of {path} has the sha256 {found:.12}..., and the metadata says {expected:.12}..."
+    text = "the tokenizer of {path} has the sha256 {found:.12}, and the metadata says {expected:.12}"
     help = _COPY_AGAIN
     path: str
     expected: str

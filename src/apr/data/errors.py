@@ -269,7 +269,7 @@ class ShardChanged(AprError):
     """A shard's bytes are not those that the manifest was written for."""
 
     id = "APR443"
-    text = "{path} has sha256 {found:.12}..., but the manifest says {manifest:.12}..."
+    text = "{path} has sha256 {found:.12}, but the manifest says {manifest:.12}"
     help = "copy the dataset again, or make it again with `apr tokenize encode-corpus`"
     path: str
     found: str
