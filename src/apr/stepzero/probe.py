@@ -20,13 +20,13 @@ class Encoder(Protocol):
 
 def probe_text() -> str:
     """Prose, code, JSON and non-Latin text, a kilobyte or so each, in that order."""
-    folder = resources.files("apr.stepzero") / "probe"
+    folder = resources.files("apr.stepzero") / "probe_text"
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in _PARTS)
 
 
 def probe_ids(tokenizer: Encoder, max_tokens: int = PROBE_TOKENS) -> list[int]:
     """Encode the probe and take an equal share of each part, `max_tokens` at most: what the model attends over."""
-    folder = resources.files("apr.stepzero") / "probe"
+    folder = resources.files("apr.stepzero") / "probe_text"
     share = max(1, min(PROBE_TOKENS, max_tokens) // len(_PARTS))
     ids: list[int] = []
     for name in _PARTS:
