@@ -208,7 +208,7 @@ def test_other_commands(tmp_path: Path, tiny_apr: Path, tiny_shards: Path, case:
 
 
 def test_an_error_id_that_is_none(tmp_path: Path) -> None:
-    refused("explain", "APR999", error_id="APR006", says={"error_id": "APR999"}, folder=tmp_path)
+    refused("explain", "APR990", error_id="APR006", says={"error_id": "APR990"}, folder=tmp_path)
 
 
 def test_a_prompt_longer_than_the_model(tmp_path: Path, tiny_apr: Path) -> None:
