@@ -158,6 +158,7 @@ def _render_estimate(result: dict[str, Any]) -> str:
     lines.append(f"training windows     {result['available_windows']:,} in the dataset")
     lines.append(f"memory               {result['memory_bytes'] / 2**30:.1f} GiB estimated")
     lines.append(
-        f"time                 {clock(result['seconds'])} estimated for {values['num_steps']['value']:,} steps"
+        f"time                 {clock(result['seconds'])} for {values['num_steps']['value']:,} steps, "
+        "step zero and validation not counted"
     )
     return "\n".join(lines)

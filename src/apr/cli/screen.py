@@ -106,6 +106,8 @@ def grade_sentence(certificate: Certificate) -> str:
         "C": "grade C: nothing independent is known of these weights; the loss lies in a plausible band",
         None: "from scratch: there is no checkpoint to certify",
     }
+    if certificate.verdict == "no":
+        return "certificate no: step zero refuses these inputs"
     return f"certificate {certificate.verdict}, {meaning[certificate.grade]}"
 
 

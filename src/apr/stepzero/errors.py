@@ -18,12 +18,13 @@ class ReferenceMalformed(AprError):
     reason: str
 
 
-# What to do about a gate's no, by the first part of its id.
+# What to do about a gate's no, by its id or by the first part of it.
 _REMEDIES = {
+    "tokens.split": "keep validation text out of the training text, or name another --val-shard",
     "file": "import the checkpoint again from its source",
     "weights": "run it again; if it stays, import the checkpoint again from its source",
     "reference": "these weights no longer compute what was recorded for them; import them again from their source",
-    "tokens": "encode the corpus again with the model's own tokenizer and without repeated documents",
+    "tokens": "encode the corpus again with the model's own tokenizer",
     "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
     "optimizer": "report it",
 }
@@ -44,7 +45,7 @@ class StepZeroRefused(AprError):
     @property
     def advice(self) -> str:
         """What to do about this gate, and where its figures are."""
-        remedy = _REMEDIES.get(self.gate.partition(".")[0])
+        remedy = _REMEDIES.get(self.gate) or _REMEDIES.get(self.gate.partition(".")[0])
         return "; ".join(part for part in (remedy, super().advice) if part)
 
 

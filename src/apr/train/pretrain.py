@@ -96,7 +96,7 @@ class _Run:
             outcome = self._train(zero, ledger)
         except KeyboardInterrupt:
             self._record("INTERRUPTED", ledger, certificate, None)
-            raise Interrupted(signal="Ctrl-C", kept=_kept(ledger)) from None
+            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=_kept(ledger)) from None
         except AprError as error:
             # On a full disk the record fails too; the first error is the one to hear.
             with suppress(CannotWrite):
@@ -104,7 +104,7 @@ class _Run:
             raise
         record = self._record(outcome, ledger, certificate, None)
         if outcome == "INTERRUPTED":
-            raise Interrupted(signal="Ctrl-C", kept=_kept(ledger))
+            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=_kept(ledger))
         return record
 
     def _say(self, text: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from apr import __version__
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
+from apr.base.errors import OutputExists
 from apr.convert.checkpoint import TieRequest
 from apr.convert.importer import import_checkpoint
 from apr.convert.source import open_source
@@ -59,6 +60,8 @@ def import_model(
     """
     if oracle == "transformers":
         require_oracle()
+    if out.exists() and not force:
+        raise OutputExists(path=str(out))  # before the source is read, not after
     source = open_source(location, tie, on_progress, read_tokenizer=tokenizer_path is None)
     tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else source.tokenizer
     made = import_checkpoint(
