@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apr.base.errors import BadOption
-from apr.data.batches import BatchStream, available_batches, evaluation_batches, require_batches
-from apr.data.errors import CorpusShorterThanWindow, CorpusTooSmall, StreamExhausted
+from apr.data.batches import BatchStream, evaluation_batches
+from apr.data.errors import CorpusShorterThanWindow, StreamExhausted
 from apr.data.windows import IGNORED_TARGET
 
 
@@ -81,22 +81,10 @@ def test_the_epoch_is_that_of_the_next_window(ten_windows):
     assert epochs == [0, 0, 1, 1]
 
 
-def test_a_plan_is_refused_before_it_runs_out():
-    figures = {"total_tokens": 40, "seq_length": 4, "batch_size": 3}
-    assert available_batches(**figures, allow_cycle=False) == 3
-    assert available_batches(**figures, allow_cycle=True) is None
-    assert available_batches(total_tokens=9, seq_length=4, batch_size=3, allow_cycle=False) == 0
-    require_batches(3, **figures, allow_cycle=False)
-    require_batches(10**9, **figures, allow_cycle=True)
-    with pytest.raises(CorpusTooSmall) as caught:
-        require_batches(4, **figures, allow_cycle=False)
-    assert (caught.value.needed_batches, caught.value.available_batches) == (4, 3)
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10])
 def test_a_plan_that_is_accepted_does_not_run_out(ten_windows, batch_size):
     batches = stream(ten_windows, batch_size, allow_cycle=False)
-    for _ in range(available_batches(40, 4, batch_size, allow_cycle=False)):
+    for _ in range(10 // batch_size):
         batches.next_batch()
     with pytest.raises(StreamExhausted):
         batches.next_batch()

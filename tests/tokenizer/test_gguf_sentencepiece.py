@@ -9,14 +9,14 @@ import random
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.tokenization_utils_base import generate_merges as reference
 
 from apr.convert.gguf_tokenizer import definition_from_gguf
 from apr.tokenizer.engine import TextTokenizer
 from apr.tokenizer.errors import GgufTokenizerFieldBad, GgufTokenizerFieldMissing, GgufTokenizerInexact
-
-sentencepiece = pytest.importorskip("sentencepiece")
 
 LETTERS = "aabcdeeeeghinnorsttu\u00e9\u00ef"
 # What SentencePiece reads as the mark or skips, and what a tokenizer.json reads as an added token.
@@ -120,7 +120,6 @@ def test_an_absent_prefix_flag_means_a_prefix(model: Any) -> None:
 
 
 def test_merges_are_those_of_transformers(model: Any) -> None:
-    reference = pytest.importorskip("transformers.tokenization_utils_base").generate_merges
     fields = gguf_fields(model)
     scores = dict(zip(fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.scores"], strict=True))
     special = [

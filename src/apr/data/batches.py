@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from apr.base.errors import BadOption
-from apr.data.errors import CorpusTooSmall, StreamExhausted
+from apr.data.errors import StreamExhausted
 from apr.data.order import Permutation
 from apr.data.shards import TokenDataset
-from apr.data.windows import Windows, cut_windows, num_windows
+from apr.data.windows import Windows, cut_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,27 +28,6 @@ class Batch:
     targets_BT: torch.Tensor  # i64, IGNORED_TARGET where padded
     num_target_tokens: int  # targets that are not padding; what a mean loss is a mean over
     window_indices: tuple[int, ...]  # which windows, [B]
-
-
-def available_batches(total_tokens: int, seq_length: int, batch_size: int, allow_cycle: bool) -> int | None:
-    """Whole batches that a corpus gives: windows // batch_size, or None for as many as you like.
-
-    An incomplete last batch is not given without a cycle; with one it is filled from the next epoch.
-    """
-    return None if allow_cycle else num_windows(total_tokens, seq_length) // batch_size
-
-
-def require_batches(
-    needed: int, *, total_tokens: int, seq_length: int, batch_size: int, allow_cycle: bool
-) -> None:
-    """Refuse a plan that would run out of text; asks only the figures, so a plan can be judged without data.
-
-    Raises:
-        CorpusTooSmall: the corpus gives fewer whole batches than needed.
-    """
-    available = available_batches(total_tokens, seq_length, batch_size, allow_cycle)
-    if available is not None and needed > available:
-        raise CorpusTooSmall(needed_batches=needed, available_batches=available, batch_size=batch_size)
 
 
 class BatchStream:

@@ -328,20 +328,6 @@ class CorpusShorterThanWindow(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
-class CorpusTooSmall(AprError):
-    """The plan asks for more batches than the corpus gives without repeating itself."""
-
-    id = "APR448"
-    text = (
-        "{needed_batches} batches of {batch_size} windows are planned, the corpus gives {available_batches}"
-    )
-    help = "plan fewer steps, give more text, or allow repetition with --allow-shard-cycle"
-    needed_batches: int
-    available_batches: int
-    batch_size: int
-
-
-@dataclass(kw_only=True, eq=False)
 class StreamExhausted(AprError):
     """The batch stream has no whole batch left; a placeholder loss would hide it."""
 
