@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from apr.cli.main import entry
-from apr.cli.screen import Screen, clock, figure, grade_sentence
+from apr.cli.screen import Screen, clock, grade_sentence
+from apr.stepzero.gate import spelled as figure
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.gate import GateResult
 from apr.train.reporter import StepFigures

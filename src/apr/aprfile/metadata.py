@@ -21,11 +21,22 @@ from apr.arch.config import TransformerConfig, parse_config
 from apr.arch.counts import parameter_count
 from apr.base.files import sha256_bytes
 
-__all__ = ["ModelFacts", "check_against_tensors", "model_metadata", "model_tensors", "read_facts"]
+__all__ = [
+    "FINDING_RULES",
+    "TRUST_ROOTS",
+    "ModelFacts",
+    "check_against_tensors",
+    "model_metadata",
+    "model_tensors",
+    "read_facts",
+]
 
 _SPLIT_HALVES = 2  # rope_type of rotary pairs (i, i + H/2); Hugging Face's order of rows, and so ours
-_OBJECTS = ("tokenizer", "tie", "reference", "producer", "lineage")
-_KNOWN = {"config", "tokenizer_json", "tokenizer_json_sha256", "sources", "digests", *_OBJECTS}
+FINDING_RULES = ("zero", "constant", "duplicated")  # what an import judges of every tensor's values
+TRUST_ROOTS = ("manifest", "sha256", "hub", "first use")  # what said that the source is the one that is meant
+_OBJECTS = ("tokenizer", "tie", "reference", "producer", "lineage", "trust")
+_LISTS = ("findings", "accepted")  # left out where they are empty
+_KNOWN = {"config", "tokenizer_json", "tokenizer_json_sha256", "sources", "digests", *_OBJECTS, *_LISTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,9 @@ class ModelFacts:
     reference: dict[str, Any] | None = None  # what the weights must give on the probe
     producer: dict[str, Any] | None = None
     lineage: dict[str, Any] | None = None  # for a trained file: from what, by which plan, how far
+    findings: tuple[dict[str, Any], ...] = ()  # odd tensors: {rule, tensor, message}
+    accepted: tuple[str, ...] = ()  # the rules whose findings are meant to be there
+    trust: dict[str, Any] | None = None  # what the source was held against: {root, checked, unchecked, says}
 
 
 def model_metadata(
@@ -98,6 +112,7 @@ def _own_object(facts: ModelFacts) -> dict[str, Any]:
         own["tokenizer_json"] = facts.tokenizer_json
         own["tokenizer_json_sha256"] = sha256_bytes(facts.tokenizer_json.encode())
     own |= {field: value for field in _OBJECTS if (value := getattr(facts, field)) is not None}
+    own |= {field: list(value) for field in _LISTS if (value := getattr(facts, field))}
     return own
 
 
@@ -133,6 +148,8 @@ def _read_own(metadata: Mapping[str, Any], source: str) -> ModelFacts:
         config=config,
         tokenizer_json=_tokenizer_text(own, source),
         sources=tuple(own.get("sources", ())),
+        findings=tuple(own.get("findings", ())),
+        accepted=tuple(own.get("accepted", ())),
         **{field: own.get(field) for field in _OBJECTS},
     )
 
@@ -152,6 +169,41 @@ def _check_own(own: Any, source: str) -> None:
     files = own.get("sources", [])
     are_objects = isinstance(files, list) and all(isinstance(item, dict) for item in files)
     demand(".sources", files, are_objects, "a list of JSON objects")
+    for field, (holds, limit) in _JUDGED.items():
+        demand(f".{field}", own.get(field), field not in own or holds(own[field]), limit)
+
+
+def _are_findings(values: Any) -> bool:
+    return isinstance(values, list) and all(map(_is_finding, values))
+
+
+def _is_finding(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"rule", "tensor", "message"}:
+        return False
+    return _are_texts(list(value.values())) and value["rule"] in FINDING_RULES
+
+
+def _are_rules(values: Any) -> bool:
+    return _are_texts(values) and set(values) <= set(FINDING_RULES)
+
+
+def _is_trust(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"root", "checked", "unchecked", "says"}:
+        return False
+    texts = _are_texts([value["root"], value["says"]]) and value["root"] in TRUST_ROOTS
+    return texts and _are_texts(value["checked"]) and _are_texts(value["unchecked"])
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+_RULES, _ROOTS = ", ".join(FINDING_RULES), ", ".join(TRUST_ROOTS)
+_JUDGED = {
+    "findings": (_are_findings, f"a list of objects of rule ({_RULES}), tensor and message"),
+    "accepted": (_are_rules, f"a list of rules ({_RULES})"),
+    "trust": (_is_trust, f"an object of root ({_ROOTS}), checked, unchecked and says"),
+}
 
 
 def _tokenizer_text(own: Mapping[str, Any], source: str) -> str | None:

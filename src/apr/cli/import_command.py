@@ -11,6 +11,8 @@ from apr.cli.output import emit, format_option
 from apr.cli.screen import screen
 from apr.workflows.importing import import_model
 
+_NUM_SHOWN = 5  # findings on a screen
+
 
 @click.command("import")
 @click.argument("source")
@@ -37,6 +39,22 @@ from apr.workflows.importing import import_model
     help="Who computes the reference: grade A, B or none.",
 )
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Taken instead of the source's own.")
+@click.option(
+    "--expect-sha256",
+    metavar="HEX",
+    help="Refuse weights with another sha256; for a source whose weights are one file.",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="Refuse files with another sha256 than this lists (as sha256sum prints, or JSON), or that it lacks.",
+)
+@click.option(
+    "--accept",
+    type=click.Choice(["zero", "constant", "duplicated"]),
+    multiple=True,
+    help="These findings are meant to be there: apr pretrain refuses others. Repeatable.",
+)
 @click.option("--force", is_flag=True, help="Replace the output when it exists.")
 @format_option
 def import_command(
@@ -46,6 +64,9 @@ def import_command(
     tie: Any,
     oracle: str,
     tokenizer: Path | None,
+    expect_sha256: str | None,
+    manifest: Path | None,
+    accept: Any,
     force: bool,
     output_format: str,
 ) -> None:
@@ -68,10 +89,28 @@ def import_command(
             tie=tie,
             oracle=oracle,
             tokenizer_path=tokenizer,
+            expect_sha256=expect_sha256,
+            manifest_path=manifest,
+            accepted=tuple(dict.fromkeys(accept)),
             force=force,
             on_progress=shown.phase,
         )
+        for line in _told(result):
+            shown.note(line)
     emit(result, output_format, _render)
+
+
+def _told(result: dict[str, Any]) -> list[str]:
+    """The findings: the first, how many there are, and what becomes of those that nobody accepted."""
+    findings = result["findings"]
+    lines = [f"finding: {finding['rule']}: {finding['message']}" for finding in findings[:_NUM_SHOWN]]
+    if len(findings) > _NUM_SHOWN:
+        lines.append(f"finding: {len(findings):,} in all; --format json lists every one")
+    rules = {finding["rule"] for finding in findings} - set(result["accepted"])
+    if rules:
+        given = " ".join(f"--accept {rule}" for rule in sorted(rules))
+        lines.append(f"where this is meant to be so import again with {given}, or apr pretrain refuses it")
+    return lines
 
 
 def _render(result: dict[str, Any]) -> str:
@@ -82,6 +121,8 @@ def _render(result: dict[str, Any]) -> str:
             f"reference grade {reference['grade']}: loss {reference['loss']:.6f} nats over "
             f"{reference['num_tokens']} tokens, by {reference['oracle']}"
         )
+    trust = result["trust"]
+    num_files = len(trust["checked"]) + len(trust["unchecked"])
     tied = f"{'tied' if result['tied'] else 'untied'} head ({result['tie']['rule']})"
     return "\n".join(
         [
@@ -89,5 +130,6 @@ def _render(result: dict[str, Any]) -> str:
             f"in {result['tensor_count']} tensors, {result['size_bytes'] / 1e6:,.0f} MB",
             tied,
             told,
+            f"trust by {trust['root']}, {len(trust['checked'])} of {num_files} files checked: {trust['says']}",
         ]
     )

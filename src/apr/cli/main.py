@@ -48,6 +48,16 @@ COMMANDS = {
         "eval_command",
         "Measure a model's loss on held-out tokens or text.",
     ),
+    "verify": (
+        "apr.cli.verify_command",
+        "verify_command",
+        "Check a run directory or a certificate against its own bytes and digests.",
+    ),
+    "falsify": (
+        "apr.cli.falsify_command",
+        "falsify_command",
+        "Plant known faults in copies of a checkpoint, and see that each is refused.",
+    ),
     "run": (
         "apr.cli.run_command",
         "run_command",

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from apr.stepzero.certificate import Certificate
+from apr.stepzero.gate import spelled
 from apr.train.reporter import StepFigures
 
 _COLOURS = {"yes": "green", "no": "bold red", "not known": "yellow"}
@@ -83,7 +84,7 @@ class Screen:
         for gate in certificate.gates:
             colour = _COLOURS[gate.verdict]
             table.add_row(
-                gate.id, gate.claim, figure(gate.figure), figure(gate.limit), f"{gate.seconds:.1f}",
+                gate.id, gate.claim, spelled(gate.figure), spelled(gate.limit), f"{gate.seconds:.1f}",
                 f"[{colour}]{gate.verdict}[/]",
             )  # fmt: skip
         console = (
@@ -109,17 +110,6 @@ def grade_sentence(certificate: Certificate) -> str:
     if certificate.verdict == "no":
         return "certificate no: step zero refuses these inputs"
     return f"certificate {certificate.verdict}, {meaning[certificate.grade]}"
-
-
-def figure(value: str | float | int | None) -> str:
-    """Spell a gate's figure: four significant digits, separators in large counts."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def clock(seconds: float) -> str:

@@ -283,3 +283,95 @@ class TokenizerTooLarge(AprError):
     vocab_size: int
     max_id: int
     rows: int
+
+
+@dataclass(kw_only=True, eq=False)
+class DigestUnexpected(AprError):
+    """A file of the source has another sha256 than the caller, or the caller's manifest, says."""
+
+    id = "APR823"
+    text = "{file} of {location} has the sha256 {found:.12}, and {said_by} says {expected:.12}"
+    help = "it is another file than the one that is meant; download it again, or look up the digest at its source"
+    location: str
+    file: str
+    found: str
+    said_by: str  # --expect-sha256, or the manifest's path
+    expected: str
+
+
+@dataclass(kw_only=True, eq=False)
+class FilesNotListed(AprError):
+    """The import reads files of which the manifest says nothing, so their content would be taken on trust."""
+
+    id = "APR824"
+    text = "{manifest} does not list {files}, which the import of {location} reads"
+    help = "add a line for it, as sha256sum prints it in that folder, or use the publisher's whole manifest"
+    manifest: str
+    location: str
+    files: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestBad(AprError):
+    """The manifest is neither what sha256sum prints nor one of the two JSON forms."""
+
+    id = "APR825"
+    text = "{path} cannot be read as a manifest: {place} {defect}"
+    help = (
+        "a manifest is the output of sha256sum (64 hexadecimal digits, two spaces, the name), or JSON: an object "
+        "of digests by name, or a list `files` of objects with `name` and `sha256`"
+    )
+    path: str
+    place: str  # the line, or the entry
+    defect: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ManifestContradictory(AprError):
+    """The manifest lists one name with two digests, and readers differ in which one they take."""
+
+    id = "APR826"
+    text = "{path} lists {name} twice, with the sha256 {first:.12} and with {second:.12}"
+    help = "keep the digest of the file that is meant"
+    path: str
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ListedWeightsMissing(AprError):
+    """The manifest lists weights that the folder does not have, so a part of the checkpoint may be missing."""
+
+    id = "APR827"
+    text = "{manifest} lists the weights {files}, which {location} does not have"
+    help = "download what is missing, or take it out of the manifest where it belongs to another checkpoint"
+    manifest: str
+    location: str
+    files: str
+
+
+@dataclass(kw_only=True, eq=False)
+class SeveralWeightFiles(AprError):
+    """One digest was given, and the weights lie in several files."""
+
+    id = "APR828"
+    text = "one sha256 was given, and the weights of {location} are {count} files ({files})"
+    help = "use --manifest with the digest of every file"
+    location: str
+    count: int
+    files: str
+
+
+@dataclass(kw_only=True, eq=False)
+class HubHashDiffers(AprError):
+    """A downloaded file is not the one that the hub lists for the commit; a copy in the cache may be damaged."""
+
+    id = "APR829"
+    text = "{file} of {location} has the {kind} {found:.12}, and the hub lists {expected:.12} for that commit"
+    help = "delete the model's folder in the hub's cache and run this again"
+    location: str
+    file: str
+    kind: str  # sha256, or git blob id
+    found: str
+    expected: str

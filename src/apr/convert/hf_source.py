@@ -25,10 +25,22 @@ from apr.convert.errors import DtypeUnsupported, TieContradicted, TieImpossible
 from apr.convert.hf_config import read_config
 from apr.convert.rounding import widen
 from apr.convert.safetensors_files import INDEX, StoredTensor, stored_tensors
-from apr.tokenizer.definition import TokenizerDefinition, load_definition
+from apr.tokenizer.definition import (
+    SPECIAL_IDS_FILE,
+    TOKENIZER_FILE,
+    TokenizerDefinition,
+    load_definition,
+)
 
 CONFIG = "config.json"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_CARD = "README.md"
+# What `load_definition` reads of a folder: the special ids as we saved them, or else the published files.
+_TOKENIZER_FILES = (
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+)
 _DTYPES = ("F32", "F16", "BF16")
 
 
@@ -145,7 +157,16 @@ def _source_tensor(stored: StoredTensor) -> SourceTensor:
 
 
 def _tokenizer(folder: Path) -> TokenizerDefinition | None:
-    return load_definition(folder) if (folder / "tokenizer.json").is_file() else None
+    return load_definition(folder) if (folder / TOKENIZER_FILE).is_file() else None
+
+
+def tokenizer_files(path: Path) -> tuple[Path, ...]:
+    """The files that decide a tokenizer: those that are there of a folder's, or the file itself."""
+    if not path.is_dir():
+        return (path,)
+    is_ours = (path / SPECIAL_IDS_FILE).is_file()
+    names = (TOKENIZER_FILE, SPECIAL_IDS_FILE) if is_ours else _TOKENIZER_FILES
+    return tuple(path / name for name in names if (path / name).is_file())
 
 
 def _describe(
@@ -156,8 +177,8 @@ def _describe(
     report: Progress,
 ) -> tuple[SourceFile, ...]:
     paths = [folder / CONFIG, *sorted({tensor.path for tensor in found.values()})]
-    extra = (INDEX, *(_TOKENIZER_FILES if definition else ()))
-    paths += [folder / name for name in extra if (folder / name).is_file()]
+    paths += [folder / name for name in (INDEX, _CARD) if (folder / name).is_file()]
+    paths += tokenizer_files(folder) if definition else ()
     described = []
     for done, path in enumerate(paths):
         report(f"hashing {path.name}", done, len(paths))
@@ -167,7 +188,7 @@ def _describe(
 
 def _license(folder: Path) -> str | None:
     """The license that the model card's front matter names, where there is a card."""
-    card = folder / "README.md"
+    card = folder / _CARD
     if not card.is_file():
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -21,7 +21,9 @@ from apr.arch.inventory import EMBEDDING, HEAD
 from apr.base.errors import OutputExists
 from apr.convert.checkpoint import CheckpointSource, Progress, TieDecision
 from apr.convert.errors import TokenizerTooLarge
+from apr.convert.findings import Finding, Inspection, Rule
 from apr.convert.storage import DtypeRequest, PlannedTensor, StoredValues, plan_storage
+from apr.convert.trust import Trust
 from apr.tokenizer.definition import TokenizerDefinition
 from apr.tokenizer.special import parse_document, vocabulary
 
@@ -43,6 +45,7 @@ class ImportedCheckpoint:
     tie: TieDecision
     tokenizer_sha256: str | None
     reference: Mapping[str, Any] | None
+    findings: tuple[Finding, ...]
 
 
 def import_checkpoint(
@@ -52,6 +55,8 @@ def import_checkpoint(
     tokenizer: TokenizerDefinition | None,
     record_reference: RecordReference | None,
     dtype: DtypeRequest = "keep",
+    trust: Trust | None = None,
+    accepted: tuple[Rule, ...] = (),
     on_progress: Progress | None = None,
     force: bool = False,
 ) -> ImportedCheckpoint:
@@ -64,6 +69,8 @@ def import_checkpoint(
         record_reference: computes what the weights must give, from the config and the tensors as they will be
             stored, widened to fp32, one at a time; None records no reference.
         dtype: how tensors are stored. `keep` loses nothing (see `apr.convert.storage`).
+        trust: what the source's files were held against, to be recorded.
+        accepted: the rules whose findings are meant to be there, to be recorded.
         on_progress: told what is being done.
         force: replace `out` where it is there.
 
@@ -80,14 +87,15 @@ def import_checkpoint(
         _require_rows(tokenizer, source.config)
     plan = plan_storage(source, dtype)
     report = on_progress or (lambda what, done, total: None)
-    reference = None
+    reference, inspection = None, Inspection(plan)
     if record_reference is not None:
         report("recording the reference", 0, 1)
-        reference = record_reference(source.config, StoredValues(plan))
+        reference = record_reference(source.config, StoredValues(plan, on_read=inspection.look))
+    findings = inspection.findings(report)
     written = write_apr(
         out,
         model_metadata(
-            _facts(source, tokenizer, reference),
+            _facts(source, tokenizer, reference, findings=findings, accepted=accepted, trust=trust),
             license=source.license,
             original_format=_FORMATS[source.kind],
         ),
@@ -106,6 +114,7 @@ def import_checkpoint(
         tie=source.tie,
         tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
         reference=reference,
+        findings=findings,
     )
 
 
@@ -118,7 +127,13 @@ def _require_rows(tokenizer: TokenizerDefinition, config: TransformerConfig) -> 
 
 
 def _facts(
-    source: CheckpointSource, tokenizer: TokenizerDefinition | None, reference: dict[str, Any] | None
+    source: CheckpointSource,
+    tokenizer: TokenizerDefinition | None,
+    reference: dict[str, Any] | None,
+    *,
+    findings: tuple[Finding, ...],
+    accepted: tuple[Rule, ...],
+    trust: Trust | None,
 ) -> ModelFacts:
     return ModelFacts(
         config=source.config,
@@ -129,6 +144,9 @@ def _facts(
         reference=reference,
         producer={"name": "apr import", "version": apr.__version__},
         lineage=None,
+        findings=tuple(asdict(finding) for finding in findings),
+        accepted=accepted,
+        trust=trust.to_dict() if trust else None,
     )
 
 

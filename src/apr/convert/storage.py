@@ -6,7 +6,7 @@ becomes F32, because the numbers that its blocks stand for are exact in fp32 and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,15 +72,21 @@ class StoredValues(Mapping[str, np.ndarray]):
     """The values of every tensor as they will be stored, each computed when it is asked for.
 
     A mapping and not a dict: the reference reads one tensor after the other, and a dict of them would be the
-    whole model in fp32 a second time.
+    whole model in fp32 a second time. `on_read` sees every tensor that is read, so that whoever else wants to
+    judge the values needs no pass of its own.
     """
 
-    def __init__(self, tensors: Mapping[str, PlannedTensor]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, PlannedTensor], on_read: Callable[[str, np.ndarray], None]
+    ) -> None:
         self._tensors = tensors
+        self._on_read = on_read
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Compute a tensor's values: float32, its own array."""
-        return self._tensors[name].values()
+        values = self._tensors[name].values()
+        self._on_read(name, values)
+        return values
 
     def __iter__(self) -> Iterator[str]:
         """The names, in forward order."""

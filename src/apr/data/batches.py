@@ -84,6 +84,14 @@ class BatchStream:
         self.cursor += self._batch_size
         return batch
 
+    def planned_windows(self, num_batches: int) -> np.ndarray:
+        """Window indices of the next batches, in order, without reading a token: [num_batches * B] i64.
+
+        Raises:
+            StreamExhausted: there are not so many.
+        """
+        return self._indices(self.cursor, num_batches)
+
     def order_digest(self, num_batches: int) -> str:
         """Hash the order of the next batches without reading a token.
 

@@ -73,6 +73,13 @@ class TokenDataset:
             index += 1
         return tokens
 
+    def document(self, index: int, max_tokens: int) -> np.ndarray:
+        """Copy the first tokens of a document, its separator included: [at most max_tokens] u32."""
+        start = int(self.document_starts[index])
+        last = index + 1 == len(self.document_starts)
+        stop = self.total_tokens if last else int(self.document_starts[index + 1])
+        return self.slice(start, min(stop, start + max_tokens))
+
     def token_counts(self) -> np.ndarray:
         """How often each id occurs: [vocab_size] i64, for unigram entropy and distinct ids."""
         counts = np.zeros(self.manifest.vocab_size, dtype=np.int64)

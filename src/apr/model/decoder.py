@@ -178,7 +178,7 @@ class Decoder(nn.Module):
         """
         seen = observe or _ignore
         start = 0 if cache is None else cache.length
-        rope = self._rope_slice(start, start + ids_BT.shape[1], ids_BT.device, dtype)
+        rope = self.rope_slice(start, start + ids_BT.shape[1], ids_BT.device, dtype)
         x_BTD = self.model.embed_tokens(ids_BT).to(dtype)
         seen("embedding", x_BTD)
         for index, block in enumerate(self.model.layers):
@@ -195,9 +195,14 @@ class Decoder(nn.Module):
         hidden = self.hidden(ids_BT, dtype=dtype, cache=cache)
         return F.linear(hidden, self.head_weight.to(dtype))
 
-    def _rope_slice(
+    def rope_slice(
         self, start: int, stop: int, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the positions from `start` to `stop`, each [T, H] in `dtype`.
+
+        Raises:
+            SequenceTooLong: more positions than the model has.
+        """
         name, limit = self.config.sequence_limit
         if stop > limit:
             raise SequenceTooLong(length=stop, limit_name=name, limit=limit)

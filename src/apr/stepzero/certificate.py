@@ -14,6 +14,7 @@ from apr.base.files import canonical_json, sha256_bytes
 from apr.stepzero.gate import GateResult
 
 Grade = Literal["A", "B", "C"]
+FORMAT = "apr-certificate-2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +25,19 @@ class Certificate:
     gates: tuple[GateResult, ...]
     step0: Mapping[str, float | None]  # val_loss, random_init_loss, reference_loss, reference_delta (nats)
     inputs: Mapping[str, str | None]  # digests of what went in, by role
+    required: frozenset[str] = frozenset()  # gates that a "yes" must rest on
     environment: Mapping[str, Any]  # versions, device, compute type
 
     @property
     def verdict(self) -> str:
-        """`yes` when no gate said no. A gate that does not know lowers the grade, not the verdict."""
-        return "no" if any(gate.verdict == "no" for gate in self.gates) else "yes"
+        """`yes` when no gate said no and none is missing. One that does not know lowers the grade, not the verdict."""
+        refused = any(gate.verdict == "no" for gate in self.gates)
+        return "no" if refused or self.not_judged else "yes"
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """Required gates that were not reached: the first "no" ends the judgement."""
+        return tuple(sorted(self.required - {gate.id for gate in self.gates}))
 
     @property
     def first_refusal(self) -> GateResult | None:
@@ -50,6 +58,7 @@ class Certificate:
         evidence = {
             "grade": self.grade,
             "verdict": self.verdict,
+            "not_judged": list(self.not_judged),
             "gates": gates,
             "step0": dict(self.step0),
             "inputs": dict(self.inputs),
@@ -59,10 +68,11 @@ class Certificate:
     def to_dict(self) -> dict[str, Any]:
         """The document, with its own digest last."""
         document = {
-            "format": "apr-certificate-1",
+            "format": FORMAT,
             "grade": self.grade,
             "verdict": self.verdict,
             "comparison": self.comparison,
+            "not_judged": list(self.not_judged),
             "gates": [gate.to_dict() for gate in self.gates],
             "step0": dict(self.step0),
             "inputs": dict(self.inputs),

@@ -22,11 +22,17 @@ class ReferenceMalformed(AprError):
 _REMEDIES = {
     "tokens.split": "keep validation text out of the training text, or name another --val-shard",
     "file": "import the checkpoint again from its source",
+    "model": "this is the program and not the file: report it, with certificate.json",
+    "update": "this is the program and not the file: report it, with certificate.json",
+    "data": "report it, with certificate.json",
+    "log": "find out what the message means for this run, and report it",
+    "tokens.statistics": "look at the corpus with `apr run`'s tokenizer: its text may be damaged; encode it again",
+    "weights.values": "get the checkpoint anew, or give --accept to `apr import` if it is meant to be so",
     "weights": "run it again; if it stays, import the checkpoint again from its source",
     "reference": "these weights no longer compute what was recorded for them; import them again from their source",
     "tokens": "encode the corpus again with the model's own tokenizer",
     "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
-    "optimizer": "report it",
+    "optimizer": "report it, with certificate.json",
 }
 
 
@@ -35,10 +41,10 @@ class StepZeroRefused(AprError):
     """A gate of step zero answered no; no step was taken and no checkpoint written."""
 
     id = "APR502"
-    text = 'step zero refused the run at its gate {gate}, "{claim}": found {figure}, and the limit is {limit}'
-    help = "see every figure in certificate.json of the run directory; nothing was trained"
+    text = "step zero refused the run at its gate {gate}: {cause} (found {figure}, limit {limit})"
+    help = "nothing was trained, and certificate.json in the run directory has every figure"
     gate: str
-    claim: str
+    cause: str
     figure: str
     limit: str
 
@@ -47,6 +53,16 @@ class StepZeroRefused(AprError):
         """What to do about this gate, and where its figures are."""
         remedy = _REMEDIES.get(self.gate) or _REMEDIES.get(self.gate.partition(".")[0])
         return "; ".join(part for part in (remedy, super().advice) if part)
+
+
+@dataclass(kw_only=True, eq=False)
+class StepZeroIncomplete(AprError):
+    """Gates that a certificate must hold were not judged."""
+
+    id = "APR504"
+    text = "step zero ended without judging {gates}, so nothing is certified"
+    help = "report it; nothing was trained"
+    gates: str
 
 
 @dataclass(kw_only=True, eq=False)

@@ -20,6 +20,7 @@ class GateResult:
     verdict: Verdict
     figure: str | float | int | None
     limit: str | float | int | None
+    cause: str = ""  # for a no: what is wrong, one clause that a refusal can carry
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -31,6 +32,7 @@ class GateResult:
             "verdict": self.verdict,
             "figure": json_value(self.figure),
             "limit": self.limit,
+            "cause": self.cause,
             "seconds": round(self.seconds, 3),
             "facts": json_value(self.facts),
         }
@@ -47,6 +49,13 @@ def json_value(value: Any) -> Any:
     return value
 
 
+def not_known(gate_id: str, claim: str, reason: str) -> GateResult:
+    """A gate that could not be judged, and why."""
+    return GateResult(
+        id=gate_id, claim=claim, verdict="not known", figure=None, limit=None, facts={"reason": reason}
+    )
+
+
 def verdict_of(holds: bool) -> Verdict:
     """The word for a decided claim."""
     return "yes" if holds else "no"
@@ -57,3 +66,12 @@ def timed(judge: Callable[[], GateResult]) -> GateResult:
     start = time.perf_counter()
     result = judge()
     return replace(result, seconds=result.seconds + time.perf_counter() - start)
+
+
+def spelled(figure: str | float | int | None) -> str:
+    """Spell a figure for a sentence: four significant digits, separators in large counts."""
+    if isinstance(figure, float):
+        return f"{figure:.4g}"
+    if isinstance(figure, int) and not isinstance(figure, bool):
+        return f"{figure:,}"
+    return "-" if figure is None else str(figure)

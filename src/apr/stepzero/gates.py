@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from apr.evals.loss import EvalLoss
-from apr.stepzero.gate import GateResult, Verdict, verdict_of
+from apr.stepzero.gate import GateResult, Verdict, not_known, verdict_of
 
 # Two-sided band of a checkpoint without a reference. Worse than the unigram entropy, a model knows less than a
 # table of counts; below a tenth of it, text would be compressed better than any model of this kind does
@@ -36,12 +36,16 @@ def tokenizer_gate(
     """
     same = tokenizer_sha256 is not None and all(sha == tokenizer_sha256 for sha in shards_sha256.values())
     fits = tokenizer_size is not None and tokenizer_size <= vocab_size
+    cause = "" if fits else f"the tokenizer has {tokenizer_size} entries, and the model {vocab_size} rows"
+    if not same:
+        cause = "the shards were made by another tokenizer"
     return GateResult(
         id="tokens.tokenizer",
         claim="the shards were made by the model's tokenizer",
         verdict=verdict_of(same and fits),
         figure=(tokenizer_sha256 or "none")[:12],
         limit=", ".join(sorted({sha[:12] for sha in shards_sha256.values()})),
+        cause=cause,
         facts={"tokenizer_size": tokenizer_size, "vocab_size": vocab_size, "sha256": tokenizer_sha256},
     )
 
@@ -54,6 +58,7 @@ def ids_gate(*, max_token_id: int, vocab_size: int, num_tokens: int) -> GateResu
         verdict=verdict_of(max_token_id < vocab_size),
         figure=max_token_id,
         limit=vocab_size - 1,
+        cause=f"token id {max_token_id} has no row in the embedding" if max_token_id >= vocab_size else "",
         facts={"num_tokens": num_tokens},
     )
 
@@ -66,6 +71,7 @@ def split_gate(*, num_shared: int, num_train: int, num_validation: int) -> GateR
         verdict=verdict_of(num_shared == 0),
         figure=num_shared,
         limit=0,
+        cause=f"{num_shared} windows are both trained on and validated on" if num_shared else "",
         facts={"train_windows": num_train, "validation_windows": num_validation},
     )
 
@@ -92,6 +98,7 @@ def config_gate(*, config: Mapping[str, Any], differences: Sequence[str]) -> Gat
         verdict=verdict_of(not differences),
         figure=f"{len(config)} fields" if not differences else "; ".join(differences),
         limit="no difference",
+        cause="; ".join(differences),
         facts={"config": dict(config)},
     )
 
@@ -104,19 +111,8 @@ def coverage_gate(*, expected: int, found: int, num_parameters: int, tied: bool)
         verdict=verdict_of(expected == found),
         figure=found,
         limit=expected,
+        cause="" if expected == found else f"{found} tensors were loaded, and the config needs {expected}",
         facts={"num_parameters": num_parameters, "tied": tied},
-    )
-
-
-def memory_gate(*, num_tensors: int, num_compared_bytes: int, tie_is_one_storage: bool) -> GateResult:
-    """What is in memory is, bit for bit, what is in the file, and a tied head is the embedding's storage."""
-    return GateResult(
-        id="weights.memory",
-        claim="every parameter in memory equals the file bit for bit",
-        verdict=verdict_of(tie_is_one_storage),
-        figure=f"{num_tensors} tensors, {num_compared_bytes / 1e6:,.0f} MB",
-        limit="all",
-        facts={"num_compared_bytes": num_compared_bytes, "tie_is_one_storage": tie_is_one_storage},
     )
 
 
@@ -135,6 +131,9 @@ def random_init_gate(*, loss: float, num_tokens: int, vocab_size: int) -> GateRe
         verdict=verdict_of(abs(loss - centre) <= RANDOM_INIT_TOLERANCE),
         figure=loss,
         limit=f"{centre:.3f} +- {RANDOM_INIT_TOLERANCE}",
+        cause=""
+        if abs(loss - centre) <= RANDOM_INIT_TOLERANCE
+        else f"random weights score {loss:.3f} nats, and ln V is {centre:.3f}: the loss is not computed as it should be",
         facts={"num_tokens": num_tokens, "ln_vocab_size": centre, "unit": "nats per token"},
     )
 
@@ -148,20 +147,26 @@ def step0_gate(
     from_init: bool,
     has_reference: bool,
 ) -> GateResult:
-    """The validation loss before step 1 is what such a start can give.
+    """The validation loss before step 1 is what such a start can give: too good is as wrong as too bad.
 
-    With a reference the loss is proven elsewhere and only INV-TRAIN-005's upper limit applies here; a checkpoint
-    without one must lie in a two-sided band, since too good is as wrong as too bad.
+    With a reference the weights are proven elsewhere, and the upper limit is INV-TRAIN-005's; a checkpoint without one
+    must know more than a table of counts does.
     """
-    low, high = 0.0, FINETUNE_LOSS_LIMIT if from_init else 2 * math.log(vocab_size)
+    low, high = BAND_LOW_SHARE * unigram, FINETUNE_LOSS_LIMIT if from_init else 2 * math.log(vocab_size)
     if from_init and not has_reference:
-        low, high = BAND_LOW_SHARE * unigram, min(high, unigram, random_init_loss - 1.0)
+        high = min(high, unigram, random_init_loss - 1.0)
+    cause = ""
+    if not step0.loss > low:
+        cause = f"a loss of {step0.loss:.4f} nats is too good to be true of this text: was it trained on, or is it all one token?"
+    elif not step0.loss <= high:
+        cause = f"a loss of {step0.loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
     return GateResult(
         id="loss.step0",
         claim="the validation loss before step 1 is inside its limits",
         verdict=verdict_of(low < step0.loss <= high),
         figure=step0.loss,
         limit=f"{low:.3f} to {high:.3f}",
+        cause=cause,
         facts={
             "standard_error": step0.standard_error,
             "num_tokens": step0.num_tokens,
@@ -172,59 +177,62 @@ def step0_gate(
     )
 
 
-def optimizer_gate(
-    *, num_state_tensors: int, max_moment: float, planned: Sequence[tuple[int, float, float]]
-) -> GateResult:
-    """The optimizer is fresh, and its learning rate follows the plan.
+def optimizer_gate(*, num_state_tensors: int, max_moment: float, max_step: float) -> GateResult:
+    """The optimizer is fresh: no moment is other than zero, and no step is counted.
 
     Args:
-        num_state_tensors: moments that exist and are not zero.
+        num_state_tensors: moments that exist.
         max_moment: the greatest magnitude among all moments.
-        planned: (step, learning rate of the plan, learning rate read back from the optimizer).
+        max_step: the greatest step count of any parameter.
     """
-    follows = all(math.isclose(want, have, rel_tol=1e-9, abs_tol=1e-15) for _, want, have in planned)
+    cause = ""
+    if max_moment != 0.0:
+        cause = f"the optimizer's moments reach {max_moment:.3g}: it has been used before"
+    elif max_step != 0.0:
+        cause = f"the optimizer counts {max_step:g} steps already"
     return GateResult(
         id="optimizer.fresh",
-        claim="moments are zero and the learning rate follows the plan",
-        verdict=verdict_of(max_moment == 0.0 and follows),
+        claim="moments and step counts are zero before the first step",
+        verdict=verdict_of(not cause),
         figure=max_moment,
         limit=0,
-        facts={
-            "num_state_tensors": num_state_tensors,
-            "learning_rate": [{"step": s, "planned": want, "read_back": have} for s, want, have in planned],
-        },
+        cause=cause,
+        facts={"num_state_tensors": num_state_tensors, "max_step": max_step},
     )
 
 
 def optimizer_settings_gate(
     *, planned: Mapping[str, tuple[float, ...]], read_back: Mapping[str, tuple[float, ...]]
 ) -> GateResult:
-    """The optimizer updates exactly the model's own storages, each with the weight decay and betas of the plan.
+    """The optimizer updates exactly the model's own storages, each with the settings of the plan.
 
     Args:
-        planned: (weight decay, beta 1, beta 2) of every tensor, by name.
+        planned: (weight decay, beta 1, beta 2, epsilon) of every tensor, by name.
         read_back: the same, read from the optimizer's groups.
     """
     names = sorted(planned.keys() | read_back.keys())
     differing = [name for name in names if planned.get(name) != read_back.get(name)]
     decaying = sum(settings[0] > 0 for settings in planned.values())
+    cause = ""
+    if differing:
+        first = differing[0]
+        told = ("not there", "not the model's")
+        wanted, held = (
+            ", ".join(f"{value:g}" for value in settings) if settings is not None else missing
+            for settings, missing in zip((planned.get(first), read_back.get(first)), reversed(told), strict=True)
+        )
+        cause = f"the optimizer's settings of {first} (weight decay, betas, epsilon) are {held}, and the plan's {wanted}"
     return GateResult(
         id="optimizer.settings",
-        claim="it updates the model's own tensors with the plan's weight decay and betas",
+        claim="it updates the model's own tensors with the plan's weight decay, betas and epsilon",
         verdict=verdict_of(not differing),
-        figure=f"{len(differing)} differ, first {differing[0]}" if differing else len(planned),
+        figure=len(names) - len(differing),
         limit=len(planned),
+        cause=cause,
         facts={"num_decaying": decaying, "num_plain": len(planned) - decaying, "differing": differing[:10]},
     )
 
 
 def reference_absent_gate(reason: str) -> GateResult:
     """Say that nothing independent is known of the weights."""
-    return GateResult(
-        id="reference.loss",
-        claim="the probe's loss equals the reference",
-        verdict="not known",
-        figure=None,
-        limit=None,
-        facts={"reason": reason},
-    )
+    return not_known("reference.loss", "the probe's loss equals the reference", reason)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from apr.arch.inventory import inventory
 from apr.base.environment import versions
-from apr.data.batches import evaluation_batches
+from apr.data.batches import BatchStream, evaluation_batches
 from apr.data.shards import TokenDataset
-from apr.data.windows import num_windows, window_hashes
+from apr.data.windows import num_windows
 from apr.evals.loss import EvalLoss, evaluate_loss
 from apr.model.adapters import loss_sum, tracer
 from apr.model.decoder import Decoder
@@ -23,12 +22,27 @@ from apr.model.load import load_decoder
 from apr.stepzero import gates
 from apr.stepzero.certificate import Certificate, grade_of
 from apr.stepzero.gate import GateResult, json_value, timed
-from apr.stepzero.reference import compare, measure
+from apr.stepzero.messages import capturing, messages_gate
+from apr.stepzero.probe import plain_probe_ids
+from apr.stepzero.reference import Reference, compare, measure, training_gate
+from apr.stepzero.registry import required_gates
+from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
+from apr.train.certify_tokens import order_judge, token_judges
+from apr.train.certify_update import rehearse
+from apr.train.certify_weights import (
+    MemoryEvidence,
+    behaviour,
+    loaded_judges,
+    memory_evidence,
+    module_judges,
+)
 from apr.train.device import Compute
 from apr.train.inputs import Inputs
 from apr.train.optimizer import (
+    EPSILON,
     build_optimizer,
     greatest_moment,
+    greatest_step,
     moments,
     read_learning_rate,
     read_settings,
@@ -37,9 +51,7 @@ from apr.train.optimizer import (
 from apr.train.plan import RunPlan
 from apr.train.reporter import Reporter
 
-RANDOM_INIT_TOKENS = (
-    1024  # the control only has to be near ln V: its standard error is far below the tolerance
-)
+RANDOM_INIT_TOKENS = 256  # the control only has to be near ln V: its standard error is some 0.05 nat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +61,8 @@ class StepZero:
     decoder: Decoder
     optimizer: torch.optim.AdamW
     certificate: Certificate
-    step0: EvalLoss
+    stream: BatchStream  # at its start; None of it is consumed
+    step0: EvalLoss | None  # None where an earlier gate said no
 
 
 def validation_loss(
@@ -74,23 +87,39 @@ def validation_loss(
 def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter) -> StepZero:
     """Build the model of a run and judge everything that must hold before step 1.
 
+    The judgement ends with the first phase that holds a "no": what comes later would only repeat it.
+
     Returns:
-        The module, its fresh optimizer and the certificate, whose verdict the caller must heed.
+        The module, its fresh optimizer, the data stream and the certificate, whose verdict the caller must heed.
 
     Raises:
         AprError: the checkpoint cannot be loaded at all.
     """
     court = _Court(inputs, plan, compute, reporter)
-    court.judge_file()
-    court.judge_tokens()
-    decoder = court.build()
-    court.judge_reference(decoder)
-    step0 = court.judge_losses(decoder)
-    optimizer = build_optimizer(
-        decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
+    with capturing() as captured:
+        court.judge_file()
+        court.judge_tokens()
+        decoder = court.build()
+        court.judge_module(decoder)
+        court.judge_reference(decoder)
+        step0 = court.judge_losses(decoder)
+        optimizer = build_optimizer(
+            decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
+        )
+        stream = BatchStream(
+            inputs.train,
+            seq_length=plan.seq_length,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            allow_cycle=plan.allow_shard_cycle,
+        )
+        court.judge_optimizer(optimizer, decoder)
+        court.judge_update(decoder, optimizer, stream)
+        court.judge_start(decoder, optimizer)
+    court.add(lambda: messages_gate(captured))
+    return StepZero(
+        decoder=decoder, optimizer=optimizer, certificate=court.seal(), stream=stream, step0=step0
     )
-    court.add(lambda: _optimizer_gate(optimizer, plan), lambda: _settings_gate(optimizer, decoder, plan))
-    return StepZero(decoder=decoder, optimizer=optimizer, certificate=court.seal(), step0=step0)
 
 
 class _Court:
@@ -99,9 +128,15 @@ class _Court:
     def __init__(self, inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter) -> None:
         self.inputs, self.plan, self.compute, self.reporter = inputs, plan, compute, reporter
         self.gates: list[GateResult] = []
+        self.evidence: MemoryEvidence | None = None
         self.step0: dict[str, Any] = dict.fromkeys(
             ("val_loss", "random_init_loss", "reference_loss", "reference_delta")
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether a gate has said no."""
+        return any(gate.verdict == "no" for gate in self.gates)
 
     def add(self, *judges: Callable[[], GateResult]) -> None:
         """Run gates, timed, and keep what they found."""
@@ -120,80 +155,71 @@ class _Court:
         self.add(lambda: gates.config_gate(config=self.inputs.config.to_dict(), differences=()))
 
     def judge_tokens(self) -> None:
-        """Judge tokenizer, ids and split."""
-        datasets = {"train": self.inputs.train, "validation": self.inputs.validation}
-        if (tokenizer := self.inputs.tokenizer) is not None:
-            made_by = {role: data.manifest.tokenizer_sha256 for role, data in datasets.items()}
-            self.add(
-                lambda: gates.tokenizer_gate(
-                    tokenizer_sha256=tokenizer.sha256,
-                    shards_sha256=made_by,
-                    tokenizer_size=self.inputs.tokenizer_size,
-                    vocab_size=self.inputs.config.vocab_size,
-                )
-            )
-        self.add(
-            lambda: gates.ids_gate(
-                max_token_id=max(data.manifest.max_token_id for data in datasets.values()),
-                vocab_size=self.inputs.config.vocab_size,
-                num_tokens=sum(data.total_tokens for data in datasets.values()),
-            ),
-            self._split,
-        )
-
-    def _split(self) -> GateResult:
-        train, validation, length = self.inputs.train, self.inputs.validation, self.plan.seq_length
-        return gates.split_gate(
-            num_shared=len(np.intersect1d(window_hashes(train, length), window_hashes(validation, length))),
-            num_train=num_windows(train.total_tokens, length),
-            num_validation=num_windows(validation.total_tokens, length),
-        )
+        """Judge tokenizer, ids, text and split."""
+        self.reporter.phase("tokens against the tokenizer", 0, None)
+        self.add(*token_judges(self.inputs, self.plan))
 
     def build(self) -> Decoder:
         """Load the checkpoint, or draw random weights where there is none."""
         init, config = self.inputs.init, self.inputs.config
         if init is None:
             return random_decoder(config, self.plan.seed, self.compute.device)
-        start = time.perf_counter()
         self.reporter.phase("loading the weights", 0, None)
+        start = time.perf_counter()
         loaded = load_decoder(init.file, self.compute.device)
-        seconds = time.perf_counter() - start
-        embedding, head = loaded.decoder.model.embed_tokens.weight, loaded.decoder.head_weight
-        self.add(
-            lambda: gates.coverage_gate(
-                expected=len(inventory(config)),
-                found=loaded.num_tensors,
-                num_parameters=loaded.num_parameters,
-                tied=config.tie_word_embeddings,
-            )
-        )
-        memory = gates.memory_gate(
-            num_tensors=loaded.num_tensors,
-            num_compared_bytes=loaded.num_compared_bytes,
-            tie_is_one_storage=(embedding.data_ptr() == head.data_ptr()) == config.tie_word_embeddings,
-        )
-        self.gates.append(replace(memory, seconds=seconds))
+        self.evidence = memory_evidence(init.file, config)
+        load_seconds = time.perf_counter() - start
+        if not self.refused:
+            before = len(self.gates)
+            self.add(*loaded_judges(loaded, init, self.evidence))
+            self.gates[before] = replace(self.gates[before], seconds=load_seconds)
         return loaded.decoder
+
+    def judge_module(self, decoder: Decoder) -> None:
+        """Judge the module's parts, and what any causal model must do."""
+        if self.refused:
+            return
+        self.add(*module_judges(decoder, self.compute))
+        if not self.refused:
+            self.gates += behaviour(decoder, self.compute, self._probe_ids())
+
+    def _probe_ids(self) -> tuple[int, ...]:
+        init = self.inputs.init
+        if init is not None and init.reference is not None:
+            return init.reference.probe_ids
+        _, limit = self.inputs.config.sequence_limit
+        return tuple(plain_probe_ids(self.inputs.config.vocab_size, limit))
 
     def judge_reference(self, decoder: Decoder) -> None:
         """Run the probe and compare it with what the file records."""
         init = self.inputs.init
-        if init is None:
+        if init is None or self.refused:
             return
         if init.reference is None:
             self.add(lambda: gates.reference_absent_gate("the file records no reference"))
             return
+        reference = init.reference
         self.reporter.phase("probe against the reference", 0, None)
         start = time.perf_counter()
-        loss, figures = measure(tracer(decoder), init.reference.probe_ids)
+        loss, figures = measure(tracer(decoder), reference.probe_ids)
         seconds = time.perf_counter() - start
-        blocks_gate, loss_gate = compare(init.reference, loss, figures)
+        blocks_gate, loss_gate = compare(reference, loss, figures)
         self.gates += [replace(blocks_gate, seconds=seconds), loss_gate]
-        self.step0["reference_loss"] = init.reference.loss
-        self.step0["reference_delta"] = json_value(abs(loss - init.reference.loss))
+        self.step0["reference_loss"] = reference.loss
+        self.step0["reference_delta"] = json_value(abs(loss - reference.loss))
+        if not self.refused:
+            self.add(lambda: self._training_loss(decoder, reference))
 
-    def judge_losses(self, decoder: Decoder) -> EvalLoss:
+    def _training_loss(self, decoder: Decoder, reference: Reference) -> GateResult:
+        ids = torch.tensor([reference.probe_ids], dtype=torch.int64)
+        score = loss_sum(decoder, self.compute.dtype)
+        loss = evaluate_loss(score, [(ids[:, :-1], ids[:, 1:])]).loss
+        return training_gate(reference, loss, self.compute.dtype_name)
+
+    def judge_losses(self, decoder: Decoder) -> EvalLoss | None:
         """Measure the random-init control and the step-0 loss on the validation tokens, and judge both."""
+        if self.refused:
+            return None
         start = time.perf_counter()
         control = self._random_init_loss(decoder)
         between = time.perf_counter()
@@ -227,15 +253,51 @@ class _Court:
             decoder, self.inputs.validation, self.plan, self.compute, self.reporter, max_tokens
         )
 
+    def judge_optimizer(self, optimizer: torch.optim.AdamW, decoder: Decoder) -> None:
+        """Judge what the optimizer holds, and the schedule through it."""
+        if not self.refused:
+            self.add(
+                lambda: _settings_gate(optimizer, decoder, self.plan),
+                lambda: _schedule_gate(optimizer, self.plan),
+            )
+
+    def judge_update(
+        self, decoder: Decoder, optimizer: torch.optim.AdamW, stream: BatchStream
+    ) -> None:
+        """Judge the first batches, and rehearse the first update."""
+        if self.refused or self.plan.num_steps == 0:
+            return
+        self.reporter.phase("rehearsing the first update", 0, None)
+        self.add(lambda: order_judge(stream, self.inputs, self.plan))
+        if not self.refused:
+            init = self.inputs.init
+            self.gates += rehearse(decoder, optimizer, stream, self.plan, self.compute, init)
+
+    def judge_start(self, decoder: Decoder, optimizer: torch.optim.AdamW) -> None:
+        """Judge that step 1 starts from where everything above was judged."""
+        if self.refused:
+            return
+        self.add(lambda: _fresh_gate(optimizer))
+        if (evidence := self.evidence) is not None:
+            claim = "the weights that step 1 starts from are still the file's"
+            self.add(lambda: evidence.judge(decoder, "weights.untouched", claim)[0])
+
     def seal(self) -> Certificate:
         """Make the certificate of everything judged."""
         init = self.inputs.init
         recorded = init.reference.grade if init and init.reference else None
+        required = required_gates(
+            from_init=init is not None,
+            has_reference=recorded is not None,
+            has_tokenizer=self.inputs.tokenizer is not None,
+            num_steps=self.plan.num_steps,
+        )
         return Certificate(
             grade=grade_of(recorded, self.gates) if init else None,
             gates=tuple(self.gates),
             step0=self.step0,
             inputs={**self.inputs.digests, "plan": self.plan.digest},
+            required=required,
             environment={
                 "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
                 "device": str(self.compute.device),
@@ -245,25 +307,38 @@ class _Court:
         )
 
 
-def _optimizer_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
-    """Apply the plan's rate at the telling steps and read it back, as the loop will."""
-    last = max(0, plan.num_steps - 1)
-    telling = sorted({0, min(plan.warmup_steps, last), last // 2, last})
-    planned = []
-    for step in telling:
-        want = plan.learning_rate(step)
-        set_learning_rate(optimizer, want)
-        planned.append((step, want, read_learning_rate(optimizer)))
-    set_learning_rate(optimizer, plan.learning_rate(0))
+def _fresh_gate(optimizer: torch.optim.AdamW) -> GateResult:
     return gates.optimizer_gate(
-        num_state_tensors=len(moments(optimizer)), max_moment=greatest_moment(optimizer), planned=planned
+        num_state_tensors=len(moments(optimizer)),
+        max_moment=greatest_moment(optimizer),
+        max_step=greatest_step(optimizer),
+    )
+
+
+def _schedule_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
+    """Apply the plan's rate at the telling steps and read it back, as the loop will."""
+    rates = []
+    for step in telling_steps(plan.num_steps, plan.warmup_steps):
+        implied = implied_rate(
+            step,
+            peak=plan.lr,
+            warmup_steps=plan.warmup_steps,
+            num_steps=plan.num_steps,
+            schedule=plan.schedule,
+        )
+        planned = plan.learning_rate(step)
+        set_learning_rate(optimizer, planned)
+        rates.append((step, implied, planned, read_learning_rate(optimizer)))
+    set_learning_rate(optimizer, plan.learning_rate(0))
+    return schedule_gate(
+        rates, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps, peak=plan.lr
     )
 
 
 def _settings_gate(optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan) -> GateResult:
     """Hold what the optimizer says of each tensor against what the config's inventory and the plan imply."""
     planned = {
-        spec.name: (plan.weight_decay if len(spec.shape) > 1 else 0.0, *plan.betas)
+        spec.name: (plan.weight_decay if len(spec.shape) > 1 else 0.0, *plan.betas, EPSILON)
         for spec in inventory(decoder.config)
     }
     return gates.optimizer_settings_gate(

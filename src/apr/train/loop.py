@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -56,25 +56,48 @@ def updates(
             return
         start = time.perf_counter()
         batches = [stream.next_batch() for _ in range(plan.grad_accum)]
-        set_learning_rate(optimizer, plan.learning_rate(step - 1))
-        num_tokens = sum(batch.num_target_tokens for batch in batches)
-        loss = _accumulate(decoder, batches, num_tokens, compute)
-        grad_norm = _clip(decoder, plan.grad_clip)
-        _require_finite(step, loss, grad_norm)
-        lr = read_learning_rate(optimizer)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        yield Update(
-            step=step,
-            train_loss=loss,
-            grad_norm=grad_norm,
-            lr=lr,
-            num_tokens=num_tokens,
-            seconds=time.perf_counter() - start,
-        )
+        update = make_update(decoder, optimizer, batches, step, plan, compute)
+        yield replace(update, seconds=time.perf_counter() - start)
 
 
-def _accumulate(decoder: Decoder, batches: list[Batch], num_tokens: int, compute: Compute) -> float:
+def make_update(
+    decoder: Decoder,
+    optimizer: torch.optim.AdamW,
+    batches: Sequence[Batch],
+    step: int,
+    plan: RunPlan,
+    compute: Compute,
+) -> Update:
+    """Make one update from its micro-batches; step zero rehearses the first with this same function.
+
+    Args:
+        decoder, optimizer, plan, compute: as for `updates`.
+        batches: the micro-batches of the step.
+        step: 1 for the first; decides the learning rate.
+
+    Raises:
+        NotFinite: see `updates`.
+    """
+    start = time.perf_counter()
+    set_learning_rate(optimizer, plan.learning_rate(step - 1))
+    num_tokens = sum(batch.num_target_tokens for batch in batches)
+    loss = _accumulate(decoder, batches, num_tokens, compute)
+    grad_norm = _clip(decoder, plan.grad_clip)
+    _require_finite(step, loss, grad_norm)
+    lr = read_learning_rate(optimizer)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Update(
+        step=step,
+        train_loss=loss,
+        grad_norm=grad_norm,
+        lr=lr,
+        num_tokens=num_tokens,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _accumulate(decoder: Decoder, batches: Sequence[Batch], num_tokens: int, compute: Compute) -> float:
     """Add up the gradient of the mean loss over all tokens of the step; returns that loss in nats.
 
     Every micro-batch is scaled by the tokens of the whole step: a mean of means would weigh a short one too much.

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 
+EPSILON = 1e-8  # the paper's and torch's
+
+
 def build_optimizer(
     named_parameters: Iterable[tuple[str, Tensor]],
     *,
@@ -25,7 +28,7 @@ def build_optimizer(
         {"params": decaying, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=EPSILON, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -49,7 +52,7 @@ def read_learning_rate(optimizer: torch.optim.Optimizer) -> float:
 def read_settings(
     optimizer: torch.optim.Optimizer, named_parameters: Iterable[tuple[str, Tensor]]
 ) -> dict[str, tuple[float, ...]]:
-    """What the optimizer holds, by tensor: (weight decay, beta 1, beta 2).
+    """What the optimizer holds, by tensor: (weight decay, beta 1, beta 2, epsilon).
 
     A tensor is recognised by its storage, so a copy of a parameter, which would be trained in its place, shows under a
     name that no parameter has; so does one that stands in two groups.
@@ -60,7 +63,7 @@ def read_settings(
         for parameter in group["params"]:
             name = names.get(parameter.data_ptr(), "a tensor that is not the model's")
             label = f"{name}, again" if name in found else name
-            found[label] = (float(group["weight_decay"]), *map(float, group["betas"]))
+            found[label] = (float(group["weight_decay"]), *map(float, group["betas"]), float(group["eps"]))
     return found
 
 
@@ -78,3 +81,8 @@ def greatest_moment(optimizer: torch.optim.Optimizer) -> float:
     """The greatest magnitude among all moments; 0 for a fresh optimizer."""
     sizes = [float(moment.abs().max()) for moment in moments(optimizer)]
     return math.nan if any(map(math.isnan, sizes)) else max(sizes, default=0.0)
+
+
+def greatest_step(optimizer: torch.optim.Optimizer) -> float:
+    """The greatest step count of any parameter; 0 for a fresh optimizer."""
+    return max((float(state["step"]) for state in optimizer.state.values() if "step" in state), default=0.0)

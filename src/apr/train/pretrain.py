@@ -11,9 +11,9 @@ from typing import Any
 
 from apr.base.environment import available_memory_bytes, keep_freed_memory
 from apr.base.errors import AprError, CannotWrite, Interrupted
-from apr.data.batches import BatchStream
 from apr.stepzero.certificate import Certificate
-from apr.stepzero.errors import StepZeroRefused
+from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
+from apr.stepzero.gate import spelled
 from apr.train.certify import StepZero, certify, validation_loss
 from apr.train.device import Compute, check_device_word, resolve_compute
 from apr.train.epochs import Ledger, Saver, log_update
@@ -89,7 +89,9 @@ class _Run:
         try:
             with _terminable():
                 zero = certify(self.inputs, self.plan, self.compute, self.reporter)
-            ledger.step0_loss, certificate = zero.step0.loss, zero.certificate
+            certificate = zero.certificate
+            if zero.step0 is not None:
+                ledger.step0_loss = zero.step0.loss
             self.run_dir.write("certificate.json", certificate.to_dict())
             self.reporter.certificate(certificate)
             self._require_passed(certificate)
@@ -115,8 +117,13 @@ class _Run:
         gate = certificate.first_refusal
         if gate is not None:
             raise StepZeroRefused(
-                gate=gate.id, claim=gate.claim, figure=str(gate.figure), limit=str(gate.limit)
+                gate=gate.id,
+                cause=gate.cause or f"it is not so that {gate.claim}",
+                figure=spelled(gate.figure),
+                limit=spelled(gate.limit),
             )
+        if certificate.not_judged:
+            raise StepZeroIncomplete(gates=", ".join(certificate.not_judged))
 
     def _train(self, zero: StepZero, ledger: Ledger) -> str:
         """Make the updates; returns the terminal word."""
@@ -131,13 +138,7 @@ class _Run:
         if self.plan.num_steps == 0:
             saver.save(ledger, 0, 0, zero.step0)
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
-        stream = BatchStream(
-            self.inputs.train,
-            seq_length=self.plan.seq_length,
-            batch_size=self.plan.batch_size,
-            seed=self.plan.seed,
-            allow_cycle=self.plan.allow_shard_cycle,
-        )
+        stream = zero.stream
         with _interruptions() as interrupted:
             steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted)
             for update in steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from apr import __version__
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
 from apr.base.errors import OutputExists
-from apr.convert.checkpoint import TieRequest
+from apr.convert.checkpoint import CheckpointSource, TieRequest, describe_file
+from apr.convert.findings import Rule
+from apr.convert.hf_source import tokenizer_files
 from apr.convert.importer import import_checkpoint
+from apr.convert.manifest import read_manifest
 from apr.convert.source import open_source
 from apr.convert.storage import DtypeRequest
+from apr.convert.trust import establish_trust, parse_sha256
 from apr.model.adapters import tracer
 from apr.model.decoder import Decoder
 from apr.stepzero.oracle import record_with_transformers, require_oracle
@@ -37,6 +42,9 @@ def import_model(
     tie: TieRequest = "auto",
     oracle: str = "transformers",
     tokenizer_path: Path | None = None,
+    expect_sha256: str | None = None,
+    manifest_path: Path | None = None,
+    accepted: tuple[Rule, ...] = (),
     force: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -49,11 +57,15 @@ def import_model(
         tie: whether the head is the embedding; `auto` decides from the file.
         oracle: `transformers` (grade A), `self` (grade B) or `none` (grade C).
         tokenizer_path: taken instead of the source's own.
+        expect_sha256: what the one file of weights must have; 64 hexadecimal digits.
+        manifest_path: lists the sha256 that every file must have.
+        accepted: the rules whose findings are meant to be there (see `apr.convert.findings`).
         force: replace `out` when it exists.
         on_progress: told what is being done.
 
     Returns:
-        {path, size_bytes, file_digest, source, architecture, parameter_count, tensor_count, tied, tie, reference}.
+        {path, size_bytes, file_digest, source, architecture, parameter_count, tensor_count, tied, tie, reference,
+        findings, accepted, trust}.
 
     Raises:
         AprError: whatever is wrong with the source, named; nothing is left at `out`.
@@ -62,14 +74,21 @@ def import_model(
         require_oracle()
     if out.exists() and not force:
         raise OutputExists(path=str(out))  # before the source is read, not after
+    expected = None if expect_sha256 is None else parse_sha256(expect_sha256)
+    manifest = None if manifest_path is None else read_manifest(manifest_path)
     source = open_source(location, tie, on_progress, read_tokenizer=tokenizer_path is None)
-    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else source.tokenizer
+    if tokenizer_path:
+        source = _with_tokenizer(source, tokenizer_path)
+    # Before the reference, which takes longest, and before anything is written.
+    trust = establish_trust(source, location, expect_sha256=expected, manifest=manifest)
     made = import_checkpoint(
         source,
         out,
         dtype=dtype,
-        tokenizer=tokenizer,
-        record_reference=_recorder(oracle, tokenizer),
+        tokenizer=source.tokenizer,
+        record_reference=_recorder(oracle, source.tokenizer),
+        trust=trust,
+        accepted=accepted,
         on_progress=on_progress,
         force=force,
     )
@@ -87,7 +106,17 @@ def import_model(
         "tied": made.tie.tied,
         "tie": {"rule": made.tie.rule, "figures": made.tie.figures},
         "reference": {key: reference[key] for key in kept} if reference else None,
+        "findings": [asdict(finding) for finding in made.findings],
+        "accepted": list(accepted),
+        "trust": trust.to_dict(),
     }
+
+
+def _with_tokenizer(source: CheckpointSource, path: Path) -> CheckpointSource:
+    """The source with another tokenizer, whose files count among those that were read."""
+    definition = read_tokenizer(path)
+    files = (describe_file(file) for file in tokenizer_files(path))
+    return replace(source, tokenizer=definition, files=(*source.files, *files))
 
 
 def _recorder(oracle: str, tokenizer: TokenizerDefinition | None) -> Recorder | None:

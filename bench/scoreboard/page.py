@@ -1,0 +1,122 @@
+"""The board as a page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+_VERDICTS = ("refused", "warned", "silent", "same")
+_TITLES = {
+    "transformers": "transformers `from_pretrained`",
+    "litgpt": "litgpt convert, strict load",
+    "DCP": "PyTorch DCP, Hugging Face reader",
+    "apr": "`apr import`",
+    "apr --manifest": "`apr import --manifest`",
+}
+_HEAD = """<!-- made by make scoreboard; do not edit -->
+
+# Scoreboard: what loaders do with a spoilt checkpoint
+
+{num} faults are planted, one at a time, into the folder of a small trained model, and each loader opens the copy as its users
+do. Then the loss is measured that training would start from.
+
+- **refused**: an exception before the first loss.
+- **warned**: it loads, the loss is wrong, and a warning, a log record from WARNING up or a line on stderr tells of something.
+- **silent**: it loads, the loss is wrong, and nothing is said.
+- **same**: it loads and starts from the healthy loss, so that the fault did no harm there.
+
+"""
+_NOTES = """
+## How to read it
+
+A loss is wrong, and a fault harmful, where it differs from the healthy one by more than {harm} nat per token, or is no number.
+Harm is meant on these models and this text only: a fault that is the *same* everywhere here may do harm elsewhere (a longer
+context that is named but was never trained does none in short texts; an end token counts when documents are packed).
+
+The comparison is not one of like with like, and these differences belong to it:
+
+- litgpt and DCP do not read config.json: the model is built from an entry in the code, here one with the healthy values.
+  Faults of config.json cannot reach them, and the entry must be right by other means. DCP reads weights only; the model is
+  transformers', as from its config, and the tokenizer is read with `tokenizers`.
+- {num_trust} faults are marked with a dagger (†): the folder is well formed, nothing in it contradicts the rest, and a loader
+  could at best suspect something. Only a digest from elsewhere tells, and only `--manifest` is given one.
+- What `apr import` warns of (a matrix of zeros, of one number, or there twice) is recorded in the file, and `apr pretrain`
+  refuses it at step zero unless `--accept` was given. The board shows the import alone.
+- *refused* counts any exception, helpful or not; the first lines are in `bench/results/scoreboard.json`. Messages that the
+  healthy folder causes too are not counted as warnings.
+- The faults are ours. A suite of somebody else's faults might rank the loaders otherwise.
+
+Healthy losses (nats per token; ln V is {ln_v}): {healthy}.
+
+## Rerun it
+
+`make scoreboard` makes an environment for the peers (`requirements/peers.txt`), trains the two models (a llama with a tied head
+and llama3 rope scaling; a qwen2 with biases and an untied head), plants, loads and writes this page. Losses depend on the
+machine in the last digits. Versions: {versions}.
+"""
+
+
+def page(board: dict[str, Any]) -> str:
+    """The page, as Markdown."""
+    rows = board["faults"]
+    trust = sum(row["gate"] == "source.trust" for row in rows)
+    return (
+        _HEAD.format(num=len(rows))
+        + _summary(board)
+        + "\n## Fault by fault\n\n"
+        + _table(board)
+        + _NOTES.format(
+            harm=board["harm_from_nats"],
+            num_trust=trust,
+            ln_v="6.238",
+            healthy=_healthy(board["healthy"]),
+            versions=_versions(board["versions"]),
+        )
+    )
+
+
+def _summary(board: dict[str, Any]) -> str:
+    lines = ["| loader | refused | warned | silent | same |", "|---|---|---|---|---|"]
+    for name, title in _TITLES.items():
+        counts = Counter(_verdict(row["loaders"][name]) for row in board["faults"])
+        lines.append(f"| {title} | " + " | ".join(str(counts[verdict]) for verdict in _VERDICTS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(board: dict[str, Any]) -> str:
+    lines = ["| fault | planted | " + " | ".join(_TITLES) + " |", "|---" * (2 + len(_TITLES)) + "|"]
+    for row in board["faults"]:
+        mark = " †" if row["gate"] == "source.trust" else ""
+        name = f"`{row['id'].removeprefix('source.')}`{mark}"
+        cells = [_cell(row["loaders"][loader]) for loader in _TITLES]
+        lines.append(f"| {name} | {row['says']} ({row['model']}) | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(cell: dict[str, Any]) -> str:
+    """A crash and a load without end are no answer to build on, but nobody trains from them."""
+    return "refused" if cell["verdict"] in ("crashed", "endless") else str(cell["verdict"])
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    if cell["verdict"] in ("warned", "silent"):
+        loss = "no number" if cell["loss"] is None else f"{cell['loss']:.3f}"
+        return f"**{cell['verdict']}** {loss}"
+    return str(cell["verdict"])
+
+
+def _healthy(healthy: dict[str, dict[str, float]]) -> str:
+    parts = []
+    for model in next(iter(healthy.values())):
+        losses = sorted({losses[model] for losses in healthy.values()})
+        told = f"{losses[0]:.4f}" + (f" to {losses[-1]:.4f}" if len(losses) > 1 else "")
+        parts.append(f"{model} {told}")
+    return ", ".join(parts)
+
+
+def _versions(versions: dict[str, dict[str, str]]) -> str:
+    found: dict[str, set[str]] = {}
+    for packages in versions.values():
+        for package, version in packages.items():
+            found.setdefault(package, set()).add(version)
+    return ", ".join(f"{package} {' and '.join(sorted(every))}" for package, every in found.items())

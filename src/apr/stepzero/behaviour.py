@@ -1,0 +1,115 @@
+"""What any causal language model must do, whatever its weights: repeat itself, not see the future, not mix its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apr.stepzero.gate import GateResult, timed, verdict_of
+
+# ids int64 [B, T] -> final hidden states or logits [B, T, *]
+Forward = Callable[[Tensor], Tensor]
+
+BEHAVIOUR_TOKENS = 48
+# Share of the standard deviation of the outputs. Another batch shape may choose another kernel: see docs/tolerance.md.
+ROW_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BehaviourProbe:
+    """Two sequences, the first of them with two ends: ids int64 [1, T]."""
+
+    first: Tensor
+    other_end: Tensor  # as `first`, with other ids in its last quarter
+    second: Tensor
+
+    @property
+    def shared(self) -> int:
+        """Positions that `first` and `other_end` have in common."""
+        return self.first.shape[1] - self.first.shape[1] // 4
+
+
+def behaviour_probe(ids: Sequence[int]) -> BehaviourProbe:
+    """Cut the probe's ids into two sequences of BEHAVIOUR_TOKENS, or of half of them where there are fewer."""
+    length = min(BEHAVIOUR_TOKENS, len(ids) // 2)
+    first = torch.tensor([list(ids[:length])], dtype=torch.int64)
+    second = torch.tensor([list(ids[-length:])], dtype=torch.int64)
+    other_end = first.clone()
+    quarter = length // 4
+    # In reverse order, so that every id is one that the tokenizer gave; a palindrome would change nothing.
+    other_end[0, -quarter:] = second[0, :quarter].flip(0)
+    return BehaviourProbe(first=first, other_end=other_end, second=second)
+
+
+@torch.no_grad()
+def behaviour_gates(forward: Forward, ids: Sequence[int], dtype: str) -> list[GateResult]:
+    """Judge repeatability, causality and independence of rows.
+
+    Args:
+        forward: the model as it will be trained, in its compute type.
+        ids: plausible token ids, 8 at least.
+        dtype: compute type, `fp32` or `bf16`.
+    """
+    probe = behaviour_probe(ids)
+    once = forward(probe.first).double().cpu()
+    return [
+        timed(lambda: _repeatable(once, forward(probe.first).double().cpu())),
+        timed(lambda: _causal(once, forward(probe.other_end).double().cpu(), probe.shared)),
+        timed(lambda: _rows(once, forward, probe, ROW_TOLERANCE[dtype])),
+    ]
+
+
+def _repeatable(once: Tensor, again: Tensor) -> GateResult:
+    equal = torch.equal(once, again)
+    return GateResult(
+        id="model.repeatable",
+        claim="two evaluations of the same tokens are equal bit for bit",
+        verdict=verdict_of(equal),
+        figure=_greatest(once - again),
+        limit=0,
+        cause="" if equal else "something random is active, such as dropout, or a kernel is not deterministic",
+    )
+
+
+def _causal(once: Tensor, changed: Tensor, shared: int) -> GateResult:
+    gap = _greatest(once[:, :shared] - changed[:, :shared])
+    moved = _greatest(once[:, shared:] - changed[:, shared:])
+    holds = gap == 0.0 and moved > 0.0
+    cause = ""
+    if gap != 0.0:
+        cause = f"a change of the tokens from position {shared} on changes the outputs before it: the causal mask is missing"
+    elif not moved > 0.0:
+        cause = "a change of the tokens changes nothing: the model does not read its input"
+    return GateResult(
+        id="model.causal",
+        claim="a later token changes no earlier output",
+        verdict=verdict_of(holds),
+        figure=gap,
+        limit=0,
+        cause=cause,
+        facts={"num_positions": shared, "change_behind": moved},
+    )
+
+
+def _rows(once: Tensor, forward: Forward, probe: BehaviourProbe, limit: float) -> GateResult:
+    both = forward(torch.cat([probe.first, probe.second])).double().cpu()
+    other = forward(probe.second).double().cpu()
+    size = float(once.std())
+    gap = max(_greatest(both[:1] - once), _greatest(both[1:] - other)) / size
+    holds = gap <= limit
+    return GateResult(
+        id="model.rows",
+        claim="a sequence gives the same alone and in a batch",
+        verdict=verdict_of(holds),
+        figure=gap,
+        limit=limit,
+        cause="" if holds else "the rows of a batch influence each other, or only the first is computed",
+        facts={"unit": "of the outputs' standard deviation"},
+    )
+
+
+def _greatest(difference: Tensor) -> float:
+    return float(difference.abs().max()) if difference.numel() else 0.0

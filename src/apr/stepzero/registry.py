@@ -1,0 +1,123 @@
+"""Every gate of step zero, in order, and the errors that are a gate's "no".
+
+What can be judged while a file is read is refused there, by an error of its own that names the defect better than a gate
+could. This table says which gate such an error speaks for, so that a fault and the gate that must catch it can be matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# When a gate is judged: while importing; while reading the inputs of a run; in step zero; in the loop or on saving.
+Stage = Literal["import", "inputs", "step zero", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A gate, and the error ids that are its "no"; a gate without any answers with APR502."""
+
+    id: str
+    stage: Stage
+    asks: str
+    errors: tuple[str, ...] = ()
+
+
+def _errors(*ranges: tuple[int, int]) -> tuple[str, ...]:
+    return tuple(f"APR{number}" for first, last in ranges for number in range(first, last + 1))
+
+
+GATES: tuple[Gate, ...] = (
+    Gate(id="source.files", stage="import", asks="exactly one set of weight files, whole, and an index that agrees",
+         errors=_errors((801, 804), (812, 812))),
+    Gate(id="source.config", stage="import", asks="every key of the config is known, and every needed one is there",
+         errors=_errors((105, 105), (807, 811))),
+    Gate(id="source.tensors", stage="import", asks="the tensors are those of the config, in known types, all finite",
+         errors=_errors((805, 806), (813, 813), (820, 821))),
+    Gate(id="source.tokenizer", stage="import", asks="the tokenizer loads, and every id has a row",
+         errors=_errors((401, 406), (411, 415), (822, 822))),
+    Gate(id="source.trust", stage="import", asks="the files have the digests that somebody else recorded",
+         errors=_errors((823, 839))),
+    Gate(id="plan.arguments", stage="inputs", asks="the options mean one thing",
+         errors=_errors((1, 6), (101, 101), (306, 307), (324, 324), (601, 606), (626, 626))),
+    Gate(id="file.container", stage="inputs", asks="header, footer, sizes and the digest of every tensor hold",
+         errors=_errors((201, 220), (222, 222))),
+    Gate(id="file.config", stage="inputs", asks="the config is complete, said once, and agrees with the tensors",
+         errors=_errors((226, 228), (230, 231), (301, 305), (501, 501))),
+    Gate(id="weights.coverage", stage="inputs", asks="tensors of file and model are the same set, with the same shapes",
+         errors=_errors((321, 321))),
+    Gate(id="tokens.tokenizer", stage="inputs", asks="model, tokenizer and shards belong together",
+         errors=_errors((229, 229), (621, 622), (624, 624))),
+    Gate(id="tokens.shards", stage="inputs", asks="the shards are whole, and those of their manifest",
+         errors=_errors((435, 447), (605, 605), (625, 625))),
+    Gate(id="tokens.ids", stage="inputs", asks="every id has a row", errors=_errors((623, 623))),
+    Gate(id="tokens.split", stage="step zero", asks="no window is both trained on and validated on"),
+    Gate(id="tokens.sample", stage="step zero", asks="documents decoded and encoded again give the ids of the shards",
+         errors=_errors((407, 409))),
+    Gate(id="tokens.probe", stage="step zero", asks="the tokenizer gives the ids recorded at import"),
+    Gate(id="tokens.statistics", stage="step zero", asks="the ids are distributed as those of text are"),
+    Gate(id="tokens.eos", stage="step zero", asks="documents end with the tokenizer's own end-of-text id"),
+    Gate(id="data.order", stage="step zero", asks="the first batches are the planned windows, shuffled, each once",
+         errors=_errors((449, 449))),
+    Gate(id="weights.memory", stage="step zero", asks="every parameter in memory has the digest of its tensor",
+         errors=_errors((322, 323))),
+    Gate(id="weights.values", stage="step zero", asks="no matrix is constant, and no two are the same"),
+    Gate(id="model.built", stage="step zero", asks="the module's parts are those of the config"),
+    Gate(id="model.placement", stage="step zero", asks="device and types are those asked for"),
+    Gate(id="reference.blocks", stage="step zero", asks="every block's hidden state equals the reference"),
+    Gate(id="reference.loss", stage="step zero", asks="the probe's loss equals the reference"),
+    Gate(id="reference.training", stage="step zero", asks="the loss that training minimises equals the reference"),
+    Gate(id="model.repeatable", stage="step zero", asks="two evaluations are equal bit for bit"),
+    Gate(id="model.causal", stage="step zero", asks="a later token changes no earlier output"),
+    Gate(id="model.rows", stage="step zero", asks="a sequence gives the same alone and in a batch"),
+    Gate(id="loss.random_init", stage="step zero", asks="random weights score near ln V"),
+    Gate(id="loss.step0", stage="step zero", asks="the validation loss is neither too bad nor too good"),
+    Gate(id="optimizer.settings", stage="step zero", asks="the model's own storages, with the plan's settings"),
+    Gate(id="optimizer.schedule", stage="step zero", asks="the learning rate is the one that the options imply"),
+    Gate(id="update.gradients", stage="step zero", asks="every trainable tensor has a finite gradient, used once"),
+    Gate(id="update.changes", stage="step zero", asks="the update changes every trainable tensor and no other"),
+    Gate(id="update.size", stage="step zero", asks="every element moves as rate, decay and clipped gradient imply"),
+    Gate(id="update.loss", stage="step zero", asks="the loss that the loop logs is that of its tokens"),
+    Gate(id="update.slope", stage="step zero", asks="the gradient is the slope of the loss"),
+    Gate(id="optimizer.fresh", stage="step zero", asks="moments are zero before the first step"),
+    Gate(id="weights.untouched", stage="step zero", asks="the weights that step 1 starts from are still the file's"),
+    Gate(id="log.messages", stage="step zero", asks="what libraries warned of is judged by a gate"),
+    Gate(id="run.steps", stage="run", asks="each step is finite, within bounds, and on the planned tokens",
+         errors=_errors((611, 612), (614, 619))),
+    Gate(id="checkpoint.saved", stage="run", asks="what was saved, read again, is what is in memory",
+         errors=_errors((221, 221), (223, 225), (613, 613))),
+    Gate(id="checkpoint.record", stage="run", asks="run directory, certificate and checkpoints tell one story",
+         errors=_errors((520, 539))),
+)  # fmt: skip
+
+BY_ID = {gate.id: gate for gate in GATES}
+_BY_ERROR = {error: gate.id for gate in GATES for error in gate.errors}
+
+# Judged from the weights of a checkpoint, so that a run from random weights has no use for them.
+_OF_A_CHECKPOINT = (
+    "file.container", "file.config", "weights.coverage", "weights.memory", "weights.values", "weights.untouched",
+    "reference.blocks", "reference.loss", "reference.training", "tokens.probe",
+)  # fmt: skip
+_OF_AN_UPDATE = (
+    "update.gradients", "update.changes", "update.size", "update.loss", "update.slope", "data.order",
+)  # fmt: skip
+
+
+def gate_of_error(error_id: str) -> str | None:
+    """The gate that an error speaks for; None for one that judges nothing (a full disk, an interruption)."""
+    return _BY_ERROR.get(error_id)
+
+
+def required_gates(*, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int) -> frozenset[str]:
+    """The gates that a certificate of a run must hold, so that one left out is noticed."""
+    judged = {gate.id for gate in GATES if gate.stage in ("inputs", "step zero")}
+    judged -= {"plan.arguments", "tokens.shards"}  # these only ever refuse
+    if not from_init:
+        judged -= set(_OF_A_CHECKPOINT)
+    if not has_reference:
+        judged -= {"reference.blocks", "reference.training"}
+    if not has_tokenizer:
+        judged -= {"tokens.tokenizer", "tokens.sample", "tokens.probe"}
+    if num_steps == 0:
+        judged -= set(_OF_AN_UPDATE)
+    return frozenset(judged)

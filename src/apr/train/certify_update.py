@@ -1,0 +1,122 @@
+"""The rehearsal of a run's first update, with the loop's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from apr.data.batches import Batch, BatchStream
+from apr.data.windows import IGNORED_TARGET
+from apr.evals.loss import evaluate_loss
+from apr.model.adapters import loss_sum
+from apr.model.decoder import Decoder
+from apr.model.load import stored_tensor
+from apr.stepzero.gate import GateResult, timed
+from apr.stepzero.reference import TRAINING_TOLERANCE
+from apr.stepzero.rehearsal import ExpectedUpdate, Rehearsal
+from apr.train.device import Compute
+from apr.train.inputs import InitFile
+from apr.train.loop import Update, make_update
+from apr.train.optimizer import EPSILON, set_learning_rate
+from apr.train.plan import RunPlan
+
+REHEARSAL_TOKENS = 32  # of the first micro-batch; the second has half of them
+
+
+def rehearse(
+    decoder: Decoder,
+    optimizer: torch.optim.AdamW,
+    stream: BatchStream,
+    plan: RunPlan,
+    compute: Compute,
+    init: InitFile | None,
+) -> list[GateResult]:
+    """Make the first update on a few of its tokens, judge it, and take it back.
+
+    Two micro-batches of unequal length, so that an accumulation that weighs them alike shows; at the highest learning
+    rate of the plan, so that the update is well above the rounding of the weights.
+    """
+    parameters = dict(decoder.named_parameters())
+    batches = _rehearsal_batches(stream)
+    step = min(plan.warmup_steps, plan.num_steps - 1) + 1
+    rehearsal = Rehearsal(
+        parameters=parameters,
+        optimizer=optimizer,
+        original=_original(parameters, init),
+        trainable=frozenset(parameters),
+    )
+    made: list[Update] = []
+    expected = ExpectedUpdate(
+        lr=plan.learning_rate(step - 1),
+        eps=EPSILON,
+        weight_decay={name: plan.weight_decay if p.dim() > 1 else 0.0 for name, p in parameters.items()},
+        grad_clip=plan.grad_clip,
+    )
+
+    def update() -> None:
+        made.append(make_update(decoder, optimizer, batches, step, plan, compute))
+
+    def first() -> GateResult:
+        rehearsal.carry_out(update)
+        return rehearsal.gradients_gate()
+
+    try:
+        found = [timed(first)]
+        if found[0].verdict == "yes":
+            found += [timed(rehearsal.changes_gate), timed(lambda: rehearsal.size_gate(expected, made[0].grad_norm))]
+    finally:
+        rehearsal.undo()
+        set_learning_rate(optimizer, plan.learning_rate(0))
+    if all(gate.verdict == "yes" for gate in found):
+        score = loss_sum(decoder, torch.float32)
+
+        def loss() -> float:
+            return evaluate_loss(score, ((b.inputs_BT, b.targets_BT) for b in batches)).loss
+
+        limit = TRAINING_TOLERANCE[compute.dtype_name]
+        found.append(timed(lambda: rehearsal.loss_gate(made[0].train_loss, loss, limit)))
+        found.append(timed(lambda: rehearsal.slope_gate(loss, compute.dtype_name, made[0].grad_norm)))
+    return found
+
+
+def _original(parameters: dict[str, Tensor], init: InitFile | None) -> Callable[[str], Tensor]:
+    """Where the weights can be had again: from the mapped file, or else from a copy."""
+    packed = {
+        name: value.detach().clone()
+        for name, value in parameters.items()
+        if init is None or init.file.entries[name].dtype not in ("F32", "F16", "BF16")
+    }
+
+    @cache
+    def view(name: str) -> Tensor:
+        assert init is not None
+        return stored_tensor(init.file, name)
+
+    return lambda name: packed[name] if name in packed else view(name)
+
+
+def _rehearsal_batches(stream: BatchStream) -> list[Batch]:
+    """Two micro-batches from the run's first batch, one row each, of unequal length."""
+    start = stream.cursor
+    batch = stream.next_batch()
+    stream.cursor = start
+    fullest = int((batch.targets_BT != IGNORED_TARGET).sum(dim=1).argmax())
+    length = min(REHEARSAL_TOKENS, int((batch.targets_BT[fullest] != IGNORED_TARGET).sum()))
+    half = max(1, length // 2)
+    row = slice(fullest, fullest + 1)
+    parts = [
+        (batch.inputs_BT[row, :length], batch.targets_BT[row, :length]),
+        (batch.inputs_BT[row, length - half : length], batch.targets_BT[row, length - half : length]),
+    ]
+    return [
+        Batch(
+            inputs_BT=inputs,
+            targets_BT=targets,
+            num_target_tokens=int((targets != IGNORED_TARGET).sum()),
+            window_indices=batch.window_indices[row],
+        )
+        for inputs, targets in parts
+    ]

@@ -1,0 +1,143 @@
+"""`apr falsify`: plant every fault in copies of a checkpoint, and see that each is refused, and that healthy runs are not."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apr.base.environment import keep_freed_memory
+from apr.base.errors import BadOption
+from apr.base.files import require_file
+from apr.stepzero.faults.catalogue import FAULTS
+from apr.stepzero.faults.fault import Fault
+from apr.train.reporter import Reporter
+from apr.workflows.falsify_controls import CONTROLS, Control, run_control
+from apr.workflows.falsify_plant import run_fault
+from apr.workflows.falsify_scene import Scene, encode_sample, tokenizer_in
+
+
+def falsify(
+    model: Path,
+    reporter: Reporter,
+    *,
+    dataset: Path | None = None,
+    only: Sequence[str] = (),
+    quick: bool = False,
+    work_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Plant faults in copies of a checkpoint and report which gate caught each.
+
+    Args:
+        model: the checkpoint; it is read and never written.
+        reporter: told what is tried.
+        dataset: token shards of its tokenizer; None encodes a part of Python's standard library.
+        only: fault or control ids, `*` standing for anything; empty for all.
+        quick: a representative part.
+        work_dir: where the copies go; None for the system's temporary folder.
+
+    Returns:
+        {planted, caught, missed, by_another_gate, healthy, false_alarms, seconds, faults, controls}.
+
+    Raises:
+        AprError: the checkpoint cannot be read, or has no tokenizer.
+    """
+    require_file(model, kind=".apr file", made_by="apr import")
+    faults, controls = _chosen(only, quick)
+    start = time.perf_counter()
+    keep_freed_memory()
+    folder = Path(tempfile.mkdtemp(prefix="apr-falsify-", dir=work_dir))
+    try:
+        shards = dataset or encode_sample(tokenizer_in(model), folder)
+        scene = Scene(model=model.resolve(), dataset=shards.resolve(), folder=folder)
+        with _quiet():
+            healthy = _run_controls(controls, scene, reporter)
+            rows = _run_faults(faults, scene, reporter)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _report(rows, healthy, model, time.perf_counter() - start)
+
+
+def _chosen(only: Sequence[str], quick: bool) -> tuple[list[Fault], list[Control]]:
+    faults = [fault for fault in FAULTS if not quick or fault.quick]
+    controls = [control for control in CONTROLS if not quick or control.quick]
+    if only:
+        faults = [fault for fault in faults if any(fnmatch.fnmatch(fault.id, pattern) for pattern in only)]
+        controls = [item for item in controls if any(fnmatch.fnmatch(item.id, pattern) for pattern in only)]
+        if not faults and not controls:
+            limit = "the id of a fault or a control; `apr falsify --list` prints them"
+            raise BadOption(option="--only", value=", ".join(only), limit=limit)
+    return faults, controls
+
+
+def _run_faults(faults: Sequence[Fault], scene: Scene, reporter: Reporter) -> list[dict[str, Any]]:
+    rows = []
+    able = [fault for fault in faults if fault.needs is None or fault.needs(scene.config)]
+    for number, fault in enumerate(able):
+        reporter.phase(f"fault {fault.id}", number, len(able))
+        outcome = run_fault(fault, scene)
+        rows.append(outcome.to_dict(fault))
+        if rows[-1]["caught_by"] is None:
+            reporter.note(f"MISSED {fault.id}: {fault.says}; {outcome.message or 'the run went on'}")
+    return rows
+
+
+def _run_controls(controls: Sequence[Control], scene: Scene, reporter: Reporter) -> list[dict[str, Any]]:
+    rows = []
+    for number, control in enumerate(controls):
+        reporter.phase(f"healthy {control.id}", number, len(controls))
+        rows.append(run_control(control, scene))
+        if rows[-1]["alarm"] is not None:
+            reporter.note(f"FALSE ALARM {control.id}: {rows[-1]['alarm']}")
+    return rows
+
+
+def _quiet() -> Any:
+    """What planted defects make libraries say is kept in the certificates; here it would only hide the report."""
+    logging.getLogger("loader").propagate = False
+    return warnings.catch_warnings(action="ignore")
+
+
+def _report(
+    rows: list[dict[str, Any]], healthy: list[dict[str, Any]], model: Path, seconds: float
+) -> dict[str, Any]:
+    missed = [row["id"] for row in rows if row["caught_by"] is None]
+    return {
+        "format": "apr-falsify-1",
+        "model": str(model),
+        "planted": len(rows),
+        "caught": len(rows) - len(missed),
+        "missed": missed,
+        "by_another_gate": [
+            row["id"] for row in rows if row["caught_by"] and row["expected_gate"] not in row["gates"]
+        ],
+        "healthy": len(healthy),
+        "false_alarms": [row["id"] for row in healthy if row["alarm"] is not None],
+        "seconds": round(seconds, 1),
+        "faults": rows,
+        "controls": healthy,
+    }
+
+
+def catalogue() -> dict[str, Any]:
+    """List what can be planted: {faults: [{id, imitates, place, gate, says, quick}], controls: [{id, says, quick}]}."""
+    return {
+        "faults": [
+            {
+                "id": fault.id,
+                "imitates": list(fault.imitates),
+                "place": fault.place,
+                "gate": fault.gate,
+                "says": fault.says,
+                "quick": fault.quick,
+            }
+            for fault in FAULTS
+        ],
+        "controls": [{"id": item.id, "says": item.says, "quick": item.quick} for item in CONTROLS],
+    }
