@@ -3,9 +3,10 @@ SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 DEV := .venv-dev
+PEERS := .venv-peers
 BENCH_ROUNDS ?= 5
 
-.PHONY: help setup demo test test-live check format bench lock clean need-python
+.PHONY: help setup demo test test-live check format bench scoreboard lock clean need-python
 
 help:
 	@echo "make demo       continue the pretraining of a real 135M model (some minutes, 98 MB fetched once)"
@@ -13,6 +14,7 @@ help:
 	@echo "make test-live  the long tests on Qwen2.5-Coder-0.5B (491 MB fetched once)"
 	@echo "make check      format, lint, types, import floors, generated docs"
 	@echo "make bench      figures beside transformers, into bench/results/"
+	@echo "make scoreboard the faults of a checkpoint folder before other loaders too, into docs/scoreboard.md"
 	@echo "make clean      remove what these made here (downloads stay in the cache)"
 
 need-python:
@@ -62,9 +64,19 @@ format: $(DEV)/.done
 bench: $(DEV)/.done
 	@$(DEV)/bin/python -m bench --rounds $(BENCH_ROUNDS)
 
+$(PEERS)/.done: requirements/peers.txt | need-python
+	@echo "setting up $(PEERS) (once; torch is large)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements/peers.txt)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@touch $@
+
+scoreboard: $(DEV)/.done $(PEERS)/.done
+	@$(DEV)/bin/python -m bench.scoreboard --peers $(PEERS)
+
 lock: | need-python
 	@sh requirements/lock.sh $(PYTHON)
 
 clean:
-	rm -rf $(VENV) $(DEV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	rm -rf $(VENV) $(DEV) $(PEERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

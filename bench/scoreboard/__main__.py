@@ -30,7 +30,7 @@ from bench.scoreboard.page import page
 RESULT = Path(__file__).parents[1] / "results" / "scoreboard.json"
 PAGE = Path(__file__).parents[2] / "docs" / "scoreboard.md"
 HARM = 0.01  # nats: ten times what two implementations may differ by, a tenth of what a tuner would notice
-NUM_TEXTS = 8
+NUM_TEXTS = 16
 # Where the first model cannot show it: it has no biases to lose, and its class knows no window.
 _SHOWN_BY = {
     "source.family-changed": "qwen2",
@@ -90,7 +90,8 @@ def judge(found: dict[str, Any], healthy: dict[str, Any], work: Path) -> dict[st
 
 def _plain(text: str, work: Path) -> str:
     """Without the places of this run."""
-    return re.sub(rf"{re.escape(str(work))}[\w./ -]*?/(?=[\w.]+(\W|$))", "", text)
+    text = re.sub(rf"{re.escape(str(work))}/loads/[^/]+/[^/]+/", "", text)
+    return text.replace(f"{work}/models/", "")
 
 
 def main() -> int:

@@ -20,13 +20,14 @@ from typing import Any
 
 LIMIT_S = 300
 _BAR = re.compile(r"\d+%\|")  # what tqdm draws
+_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def run_forked(work: Callable[[], dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Call `work` in a fork; returns {outcome, error, said} and what it returned.
 
-    `outcome` is accepted, refused (an exception), crashed (a signal) or endless. `said` is every warning, every log record
-    from WARNING up and every line on stderr that is no progress bar.
+    `outcome` is accepted, refused (an exception), crashed (a signal) or endless. `said` is every warning, every log
+    record from WARNING up and every line on stderr that is no progress bar.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result, stderr = folder / "result.json", folder / "stderr.txt"
@@ -42,13 +43,15 @@ def run_forked(work: Callable[[], dict[str, Any]], folder: Path) -> dict[str, An
         found = {"outcome": outcome, "error": f"the process ended with {number}", "said": []}
     text = stderr.read_text(encoding="utf-8", errors="replace")
     lines = (line.strip() for line in text.replace("\r", "\n").splitlines())
-    found["said"] += [line for line in lines if line and not _BAR.search(line)]
+    found["said"] += [one_line(line) for line in lines if line and not _BAR.search(line)]
     return found
 
 
 def one_line(text: str) -> str:
-    """The beginning of a message, as one line."""
-    return " ".join(text.split())[:300]
+    """The beginning of a message, as one line; of a traceback inside it, the last line."""
+    before, mark, traceback_ = _COLOUR.sub("", text).strip().partition("Traceback (most recent call last):")
+    last = traceback_.strip().splitlines()[-1:] if mark else []
+    return " ".join(" ".join([before, *last]).split())[:300]
 
 
 def _child(work: Callable[[], dict[str, Any]], result: Path, stderr: Path) -> None:

@@ -1,11 +1,12 @@
 """The loaders: each opens a folder as its users do, and gives back an encoder and a scorer.
 
-usage: python -m bench.scoreboard.loaders NAME JOBS. JOBS is a JSON file: {work, texts, jobs: [{id, folder, healthy}]}; the last
-line on stdout is the results by id, with the versions. It runs in the environment of its loader.
+usage: python -m bench.scoreboard.loaders NAME JOBS. JOBS is a JSON file: {work, texts, jobs: [{id, folder, healthy}]};
+the last line on stdout is the results by id, with the versions. It runs in the environment of its loader.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import math
@@ -101,8 +102,8 @@ def _litgpt_entry(values: dict[str, Any]) -> dict[str, Any]:
 def with_dcp(folder: Path, healthy: Path, work: Path) -> tuple[Encode, Score]:
     """PyTorch's distributed checkpoint with its reader of Hugging Face folders, which torchtitan uses.
 
-    The model is built from a config that the code has, as there; its names are those of the files, so that no adapter of
-    ours stands between. A tied head is not asked for, as in torchtitan's adapters.
+    The model is built from a config that the code has, as there; its names are those of the files, so that no adapter
+    of ours stands between. A tied head is not asked for, as in torchtitan's adapters.
     """
     import torch.distributed.checkpoint as dcp
     from tokenizers import Tokenizer
@@ -160,6 +161,16 @@ LOADERS: dict[str, tuple[Loader, tuple[str, ...]]] = {
 }
 
 
+_MODELS = ("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2")
+_IMPORTED: dict[str, tuple[str, ...]] = {
+    "transformers": _MODELS,
+    "litgpt": ("lightning", "litgpt.scripts.convert_hf_checkpoint"),
+    "DCP": ("torch.distributed.checkpoint", *_MODELS),
+    "apr": ("apr.workflows.importing", *_MODELS),
+    "apr --manifest": ("apr.workflows.importing", *_MODELS),
+}
+
+
 def start_loss(loader: Loader, job: dict[str, str], texts: list[str], work: Path) -> dict[str, Any]:
     """Open a copy of the job's folder and score the texts.
 
@@ -202,16 +213,8 @@ def main() -> int:
 def _warm_up(name: str) -> None:
     """Import before the forks what every load of the loader imports."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if name == "litgpt":
-        import lightning  # noqa: F401
-        import litgpt.scripts.convert_hf_checkpoint  # noqa: F401
-    elif name == "DCP":
-        import torch.distributed.checkpoint  # noqa: F401
-        from transformers import AutoModelForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM  # noqa: F401
-    else:
-        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM  # noqa: F401
-    if name.startswith("apr"):
-        import apr.workflows.importing  # noqa: F401
+    for module in _IMPORTED[name]:
+        importlib.import_module(module)
 
 
 if __name__ == "__main__":

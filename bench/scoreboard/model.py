@@ -1,7 +1,7 @@
-"""Two small trained models, as transformers saves them: a llama with a tied head, a qwen2 with biases and without one.
+"""Two small trained models, as transformers saves them: a llama with a tied head, a qwen2 with biases and without.
 
-Trained, so that a wrong weight or a wrong rope base shows in the loss. The text is made up: lines that nearly repeat the one
-before, so that what is predicted stands some tokens back, and the model has to attend by position.
+Trained, so that a wrong weight or a wrong rope base shows in the loss. The text is made up: lines that nearly repeat
+the one before, so that what is predicted stands some tokens back, and the model has to attend by position.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from transformers.utils import logging
 
 VOCAB_SIZE = 512
-NUM_STEPS = 600
+NUM_STEPS = 900
 _BATCH, _TOKENS = 12, 96
 _PEAK_RATE = 6e-3
 # The residual stream of published models is small beside 1, so that the norm's epsilon counts. A model trained with
 # epsilon / SMALL^2 and scaled by SMALL afterwards computes the same with epsilon.
-_SMALL = 0.03
+_SMALL = 0.1
 _EPS = 1e-5
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
@@ -43,28 +43,30 @@ _LLAMA_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-_WORDS = """
+_WORDS = tuple(
+    """
     river stone garden letter engine window winter market bridge lantern harbour meadow candle forest copper silver
     anchor basket circle desert effort father golden hammer island jacket kitten ladder mirror needle orange pencil
     rabbit saddle temple valley wagon yellow barrel cotton dragon feather goblet hollow insect jungle kettle linen
     marble nutmeg oyster pepper quartz ribbon shadow thunder velvet walnut zephyr bottle cellar dancer ember falcon
-""".split()
+    """.split()  # noqa: SIM905  a list would take a page
+)
 
 
-def document(seed: int) -> str:
+def document(seed: int, num_lines: int = 26) -> str:
     """A document: a line of six words, and line after line the one before with one word changed."""
     draw = random.Random(seed)
     line = draw.sample(_WORDS, 6)
     lines = []
-    for _ in range(26):
+    for _ in range(num_lines):
         line[draw.randrange(6)] = draw.choice(_WORDS)
         lines.append(" " + " ".join(line) + "\n")
     return "".join(lines)
 
 
 def held_out(count: int) -> list[str]:
-    """Documents that no model here is trained on."""
-    return [document(10_000_000 + number) for number in range(count)]
+    """Documents that no model here is trained on, of a length that it is trained on."""
+    return [document(10_000_000 + number, _TOKENS // 8) for number in range(count)]
 
 
 def make_models(folder: Path) -> dict[str, Path]:
@@ -109,7 +111,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def _train(model: Any, tokenizer: Tokenizer) -> None:
-    ids = [token for number in range(1_500) for token in tokenizer.encode(document(number)).ids]
+    ids = [token for number in range(2_500) for token in tokenizer.encode(document(number)).ids]
     stream = torch.tensor(ids)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1)
     draw = torch.Generator().manual_seed(0)

@@ -17,11 +17,11 @@ _HEAD = """<!-- made by make scoreboard; do not edit -->
 
 # Scoreboard: what loaders do with a spoilt checkpoint
 
-{num} faults are planted, one at a time, into the folder of a small trained model, and each loader opens the copy as its users
-do. Then the loss is measured that training would start from.
+{num} faults are planted, one at a time, into the folder of a small trained model, and each loader opens the copy as
+its users do. Then the loss is measured that training would start from.
 
 - **refused**: an exception before the first loss.
-- **warned**: it loads, the loss is wrong, and a warning, a log record from WARNING up or a line on stderr tells of something.
+- **warned**: it loads, the loss is wrong, and there was a warning, a log record from WARNING up or a line on stderr.
 - **silent**: it loads, the loss is wrong, and nothing is said.
 - **same**: it loads and starts from the healthy loss, so that the fault did no harm there.
 
@@ -29,30 +29,30 @@ do. Then the loss is measured that training would start from.
 _NOTES = """
 ## How to read it
 
-A loss is wrong, and a fault harmful, where it differs from the healthy one by more than {harm} nat per token, or is no number.
-Harm is meant on these models and this text only: a fault that is the *same* everywhere here may do harm elsewhere (a longer
-context that is named but was never trained does none in short texts; an end token counts when documents are packed).
+A loss is wrong, and a fault harmful, where it differs from the healthy one by more than {harm} nat per token, or is no
+number. That is meant of these models and this text only: a fault that is *same* everywhere here may do harm elsewhere
+(a context length that was never trained does none in short texts; an end token counts when documents are packed).
 
-The comparison is not one of like with like, and these differences belong to it:
+The loaders are not alike, and these differences belong to the comparison:
 
-- litgpt and DCP do not read config.json: the model is built from an entry in the code, here one with the healthy values.
-  Faults of config.json cannot reach them, and the entry must be right by other means. DCP reads weights only; the model is
-  transformers', as from its config, and the tokenizer is read with `tokenizers`.
-- {num_trust} faults are marked with a dagger (†): the folder is well formed, nothing in it contradicts the rest, and a loader
-  could at best suspect something. Only a digest from elsewhere tells, and only `--manifest` is given one.
-- What `apr import` warns of (a matrix of zeros, of one number, or there twice) is recorded in the file, and `apr pretrain`
-  refuses it at step zero unless `--accept` was given. The board shows the import alone.
-- *refused* counts any exception, helpful or not; the first lines are in `bench/results/scoreboard.json`. Messages that the
-  healthy folder causes too are not counted as warnings.
+- litgpt and DCP do not read config.json: the model is built from an entry in the code, here one with the healthy
+  values. Faults of config.json cannot reach them, and the entry must be right by other means. DCP reads weights only:
+  the model is transformers', from the healthy config, and the tokenizer is read with `tokenizers`.
+- {num_trust} faults are marked with a dagger (†): the folder is well formed, and nothing in it contradicts the rest. A
+  loader could at best suspect something. Only a digest from elsewhere tells, and only `--manifest` is given one.
+- What `apr import` warns of (a matrix of zeros, of one number, or there twice) is recorded in the file, and
+  `apr pretrain` refuses it at step zero unless `--accept` was given. The board shows the import alone.
+- *refused* counts any exception, helpful or not; the first lines are in `bench/results/scoreboard.json`. What the
+  healthy folder makes a loader say is not counted as a warning.
 - The faults are ours. A suite of somebody else's faults might rank the loaders otherwise.
 
 Healthy losses (nats per token; ln V is {ln_v}): {healthy}.
 
 ## Rerun it
 
-`make scoreboard` makes an environment for the peers (`requirements/peers.txt`), trains the two models (a llama with a tied head
-and llama3 rope scaling; a qwen2 with biases and an untied head), plants, loads and writes this page. Losses depend on the
-machine in the last digits. Versions: {versions}.
+`make scoreboard` makes an environment for the peers (`requirements/peers.txt`), trains the two models (a llama with a
+tied head and llama3 rope scaling; a qwen2 with biases and an untied head), plants, loads and writes this page. Losses
+depend on the machine in the last digits. Versions: {versions}.
 """
 
 

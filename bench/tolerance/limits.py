@@ -59,7 +59,7 @@ def noise_at(model: Mapping[str, Any], dtype: str, figure: str) -> tuple[float, 
         if figure in TODAY:
             value = max(value, apart.get(f"{figure}_of_any_reference", 0.0))
         found.append((value, f"{way} ({where})"))
-    return max(found)
+    return max(found, key=lambda each: each[0])  # of equal ones the first
 
 
 def round_up(value: float) -> float:

@@ -26,10 +26,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def short(value: float | None) -> str:
-    """Two significant digits."""
+    """Two significant digits, one where the second is 0."""
     if value is None:
         return "NaN"
-    return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+    if value >= 100 and value < 1e6:
+        return f"{value:,.0f}"
+    if 0.1 <= value < 100:
+        return f"{value:.2g}"
+    return "0" if value == 0 else f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e+")
 
 
 def times(value: float) -> str:

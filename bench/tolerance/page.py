@@ -39,7 +39,7 @@ def page(results: Results) -> str:
         faults_section,
         _digest,
     )
-    return "\n".join([_NOTE, *(section(results) for section in sections)])
+    return "\n".join([_NOTE, "", *(section(results) for section in sections)])
 
 
 def _answer(results: Results) -> str:

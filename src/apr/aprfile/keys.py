@@ -75,14 +75,21 @@ def encode_metadata(metadata: Mapping[str, Any], path: str) -> bytes:
 
 
 def parse_metadata(raw: bytes, path: str) -> dict[str, Any]:
-    """Decode metadata; of a key that stands twice the last counts, as in the field's readers.
+    """Decode metadata.
+
+    A key that stands twice is taken where one of its values is null, as files of the field have it; two other values
+    are refused, since readers differ in which one they take.
 
     Raises:
-        MetadataBad: it is no JSON object in UTF-8, or holds a NaN, an infinity or half a character.
+        MetadataBad: it is no JSON object in UTF-8, or holds a NaN, an infinity, half a character or one key twice.
     """
     try:
         value = json.loads(
-            raw.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded
+            raw.decode(),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+            object_pairs_hook=_one_value_a_key,
         )
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be printed
@@ -97,6 +104,16 @@ def parse_metadata(raw: bytes, path: str) -> dict[str, Any]:
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"it holds {word}")
+
+
+def _one_value_a_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        before = value.get(key)
+        if before is not None and item is not None and before != item:
+            raise ValueError(f"the key {key!r} stands twice, with two values")
+        value[key] = before if item is None else item
+    return value
 
 
 def _finite(text: str) -> float:

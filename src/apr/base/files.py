@@ -66,11 +66,12 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "") -> dict[st
     """Read a JSON object from a file.
 
     Raises:
-        FileMissing, CannotRead, BadJson: the file is not there, cannot be read, or holds no JSON object.
+        FileMissing, CannotRead, BadJson: the file is not there, cannot be read, or holds no JSON object, or one
+            that says two things under one key.
     """
     require_file(path, kind, made_by)
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
         raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
     except RecursionError as error:
@@ -79,6 +80,16 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "") -> dict[st
         raise BadJson(path=str(path), reason=str(error)) from error
     if not isinstance(value, dict):
         raise BadJson(path=str(path), reason=f"it holds {json_kind(value)}")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of pairs, unless a key stands twice with two values: readers differ in which one they take."""
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value and value[key] != item:
+            raise ValueError(f"the key {key!r} stands twice, with two values")
+        value[key] = item
     return value
 
 

@@ -119,5 +119,5 @@ def _render_list(result: dict[str, Any]) -> str:
     rows = [
         f"{row['id']:34} {row['gate']:20} {','.join(row['imitates']):14} {row['says']}" for row in result["faults"]
     ]
-    rows += [f"healthy.{row['id']:26} {'':20} {'':14} {row['says']}" for row in result["controls"]]
+    rows += [f"{row['id']:34} {'':20} {'':14} {row['says']}" for row in result["controls"]]
     return "\n".join([*rows, "", f"{len(result['faults'])} faults, {len(result['controls'])} healthy runs"])

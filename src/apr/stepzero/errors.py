@@ -26,7 +26,7 @@ _REMEDIES = {
     "update": "this is the program and not the file: report it, with certificate.json",
     "data": "report it, with certificate.json",
     "log": "find out what the message means for this run, and report it",
-    "tokens.statistics": "look at the corpus with `apr run`'s tokenizer: its text may be damaged; encode it again",
+    "tokens.statistics": "decode some documents and look at them; then encode the corpus again",
     "weights.values": "get the checkpoint anew, or give --accept to `apr import` if it is meant to be so",
     "weights": "run it again; if it stays, import the checkpoint again from its source",
     "reference": "these weights no longer compute what was recorded for them; import them again from their source",

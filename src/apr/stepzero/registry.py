@@ -31,9 +31,9 @@ GATES: tuple[Gate, ...] = (
     Gate(id="source.files", stage="import", asks="exactly one set of weight files, whole, and an index that agrees",
          errors=_errors((801, 804), (812, 812))),
     Gate(id="source.config", stage="import", asks="every key of the config is known, and every needed one is there",
-         errors=_errors((105, 105), (807, 811))),
+         errors=_errors((105, 105), (301, 305), (807, 811))),
     Gate(id="source.tensors", stage="import", asks="the tensors are those of the config, in known types, all finite",
-         errors=_errors((805, 806), (813, 813), (820, 821))),
+         errors=_errors((321, 321), (805, 806), (813, 813), (820, 821))),
     Gate(id="source.tokenizer", stage="import", asks="the tokenizer loads, and every id has a row",
          errors=_errors((401, 406), (411, 415), (822, 822))),
     Gate(id="source.trust", stage="import", asks="the files have the digests that somebody else recorded",
@@ -91,7 +91,13 @@ GATES: tuple[Gate, ...] = (
 )  # fmt: skip
 
 BY_ID = {gate.id: gate for gate in GATES}
-_BY_ERROR = {error: gate.id for gate in GATES for error in gate.errors}
+# One error may be met twice: a config is read from a source folder and from an .apr file.
+_BY_ERROR = {
+    at_import: {
+        error: gate.id for gate in GATES if (gate.stage == "import") == at_import for error in gate.errors
+    }
+    for at_import in (True, False)
+}
 
 # Judged from the weights of a checkpoint, so that a run from random weights has no use for them.
 _OF_A_CHECKPOINT = (
@@ -103,9 +109,14 @@ _OF_AN_UPDATE = (
 )  # fmt: skip
 
 
-def gate_of_error(error_id: str) -> str | None:
-    """The gate that an error speaks for; None for one that judges nothing (a full disk, an interruption)."""
-    return _BY_ERROR.get(error_id)
+def gate_of_error(error_id: str, *, at_import: bool = False) -> str | None:
+    """The gate that an error speaks for; None for one that judges nothing (a full disk, an interruption).
+
+    Args:
+        error_id: such as `APR219`.
+        at_import: whether `apr import` met it, and not a run.
+    """
+    return _BY_ERROR[at_import].get(error_id) or _BY_ERROR[not at_import].get(error_id)
 
 
 def required_gates(*, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int) -> frozenset[str]:

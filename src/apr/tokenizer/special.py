@@ -79,7 +79,17 @@ def vocabulary(document: Mapping[str, Any], source: str) -> dict[str, int]:
     else:
         raise TokenizerNotLoadable(source=source, reason="its model has no vocabulary")
     known.update({entry["content"]: entry["id"] for entry in added_tokens(document, source)})
+    _require_one_token_an_id(known, source)
     return known
+
+
+def _require_one_token_an_id(known: Mapping[str, int], source: str) -> None:
+    """Refuse a vocabulary in which two tokens share an id: the second could never be decoded."""
+    first: dict[int, str] = {}
+    for token, token_id in known.items():
+        if first.setdefault(token_id, token) != token:
+            reason = f"its tokens {first[token_id]!r} and {token!r} have the same id {token_id}"
+            raise TokenizerNotLoadable(source=source, reason=reason)
 
 
 def find_token(known: Mapping[str, int], token: str, asked_by: str) -> int:
@@ -139,7 +149,18 @@ def declared_ids(folder: Path, known: Mapping[str, int]) -> dict[str, int | None
         TokenUnknown, SpecialTokenBad: a declared token is not in the vocabulary, or is no token.
         CannotRead, BadJson: a file is there and cannot be read.
     """
-    return {f"{name}_token_id": _declared_id(folder, f"{name}_token", known) for name in ("bos", "eos")}
+    ids = {f"{name}_token_id": _declared_id(folder, f"{name}_token", known) for name in ("bos", "eos")}
+    _require_same_eos(folder, ids["eos_token_id"])
+    return ids
+
+
+def _require_same_eos(folder: Path, declared: int | None) -> None:
+    """Refuse a tokenizer whose eos is none of those that the model's config names: one of them ends no text."""
+    named = _read_optional(folder / "config.json").get("eos_token_id")
+    ids = named if isinstance(named, list) else [named]
+    if declared is not None and named is not None and declared not in ids:
+        limit = f"one that config.json beside it names as eos_token_id ({', '.join(map(str, ids))})"
+        raise SpecialTokenBad(source="the tokenizer", field="eos_token_id", value=str(declared), limit=limit)
 
 
 def require_declared_added(folder: Path, known: Mapping[str, int]) -> None:

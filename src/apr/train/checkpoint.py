@@ -95,6 +95,7 @@ def facts_of(
         tokenizer=tokenizer.to_dict() if tokenizer else None,
         sources=base.sources if base else (),
         tie=base.tie if base else None,
+        accepted=base.accepted if base else (),
         reference=reference,
         producer={"name": "apr pretrain", "version": __version__},
         lineage=lineage.to_dict(),

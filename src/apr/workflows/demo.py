@@ -92,7 +92,10 @@ def _imported(folder: Path, oracle: str, reporter: Reporter) -> Path:
         reporter.note(f"{out} is there already and every digest in it holds")
         return out
     reporter.note(f"importing {source.name}")
-    import_model(str(source), out, oracle=oracle, on_progress=reporter.phase, force=True)
+    expected = PUBLISHED[MODEL].sha256
+    import_model(
+        str(source), out, oracle=oracle, expect_sha256=expected, on_progress=reporter.phase, force=True
+    )
     return out
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from apr.aprfile.reader import open_apr
+from apr.arch.config import TransformerConfig
 from apr.stepzero.faults.aprfiles import Contents, rewritten
 from apr.stepzero.probe import probe_text
 from apr.tokenizer.definition import save_definition
@@ -35,6 +36,7 @@ class Control:
     prepare: Prepare
     num_threads: int | None = None
     quick: bool = False
+    needs: Callable[[TransformerConfig], bool] | None = None  # whether it is a healthy run for a model of that config
 
 
 def run_control(control: Control, scene: Scene) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def run_control(control: Control, scene: Scene) -> dict[str, Any]:
         finally:
             torch.set_num_threads(threads)
     seconds = round(time.perf_counter() - start, 2)
-    return {"id": f"healthy.{control.id}", "says": control.says, "alarm": alarm, "grade": grade, "seconds": seconds}
+    return {"id": control.id, "says": control.says, "alarm": alarm, "grade": grade, "seconds": seconds}
 
 
 def _with(**changes: Any) -> Prepare:
@@ -124,35 +126,43 @@ def _small(name: str) -> Prepare:
 
 
 def _prose() -> list[str]:
-    """The probe's own text in pieces, each a little different: no two documents are alike."""
-    lines = [line for line in probe_text().splitlines() if line.strip()]
-    return ["\n".join([f"Part {number}.", *lines[number % 5 :: 3]]) + "\n" for number in range(24)]
-
-
-def _json_lines() -> list[str]:
+    """The probe's own text with a number behind every second word, so that no two windows of it are alike."""
+    words = [word for word in probe_text().split() if word.isascii()]
+    pairs = [" ".join(words[at : at + 2]) for at in range(0, len(words), 2)]
     return [
-        "\n".join(json.dumps({"id": number * 100 + i, "state": "open" if i % 3 else "closed", "size": i * number}) for i in range(20))
+        "\n".join(f"{pair} {number * 977 + i}" for i, pair in enumerate(pairs[number % 5 :: 3]))
         for number in range(24)
     ]
 
 
+def _json_lines() -> list[str]:
+    def record(i: int) -> dict[str, Any]:
+        return {"id": i, "state": "open" if i % 3 else "closed", "size": i * i % 9973, "owner": f"user-{i * 7 % 113}"}
+
+    return ["\n".join(json.dumps(record(number * 100 + i)) for i in range(20)) for number in range(24)]
+
+
 def _scripts() -> list[str]:
-    greek, cyrillic, han = "αβγδεζηθικλμν", "абвгдежзийклмн", "天地玄黄宇宙洪荒日月盈昃"
+    alphabets = ("αβγδεζηθικλμν", "абвгдежзийклмн", "天地玄黄宇宙洪荒日月盈昃")
+
+    def word(alphabet: str, n: int) -> str:
+        return "".join(alphabet[n // 13**k % len(alphabet)] for k in range(4))
+
     return [
-        " ".join(alphabet[i % len(alphabet) :] + alphabet[: (i * number) % 7] for i in range(60) for alphabet in (greek, cyrillic, han))
+        " ".join(word(alphabet, number * 977 + i * 31) for i in range(60) for alphabet in alphabets)
         for number in range(1, 25)
     ]
 
 
 def _logs() -> list[str]:
-    return [
-        "".join(f"2026-11-{1 + i % 28:02d} 12:{i % 60:02d}:00 INFO worker {number} finished task {i * 7}\n" for i in range(40))
-        for number in range(24)
-    ]
+    def line(i: int) -> str:
+        return f"2026-11-{1 + i % 28:02d} 12:{i % 60:02d}:{i % 47:02d} INFO worker {i % 9} finished task {i * 7}\n"
+
+    return ["".join(line(number * 40 + i) for i in range(40)) for number in range(24)]
 
 
 def _control(name: str, says: str, prepare: Prepare, **more: Any) -> Control:
-    return Control(id=name, says=says, prepare=prepare, **more)
+    return Control(id=f"healthy.{name}", says=says, prepare=prepare, **more)
 
 
 CONTROLS: tuple[Control, ...] = (
@@ -178,7 +188,8 @@ CONTROLS: tuple[Control, ...] = (
     _control("from-scratch-mode", "the values of --mode from-scratch", _with(mode="from-scratch", warmup_steps=None)),
     _control("renamed", "the file under another name", _renamed),
     _control("own-tokenizer", "the tokenizer as a folder of its own", _own_tokenizer, quick=True),
-    _control("no-reference", "a file without a reference", _without_reference),
+    _control("no-reference", "a file without a reference", _without_reference,
+             needs=lambda c: c.vocab_size > 1000),  # a toy with random weights knows no more than a table of counts
     _control("trained", "a checkpoint that a run of ours wrote", _trained),
     _control("imported", "imported from a Hugging Face folder", _imported()),
     _control("sharded", "imported from three weight files and an index", _imported(num_shards=3)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import shutil
@@ -64,7 +65,7 @@ def run_fault(fault: Fault, scene: Scene) -> Outcome:
                 _carry_out(fault, scene, folder)
             found: tuple[str | None, str] = (None, "")
         except AprError as error:
-            found = (_gate_of(error), str(error))
+            found = (_gate_of(error, fault), str(error))
         except Exception as error:  # a crash is no refusal: the user would see a bug report
             found = (None, f"crashed with {type(error).__name__}: {error}")
         gates = _refusing_gates(folder)
@@ -78,8 +79,10 @@ def run_fault(fault: Fault, scene: Scene) -> Outcome:
     )
 
 
-def _gate_of(error: AprError) -> str | None:
-    return error.gate if isinstance(error, StepZeroRefused) else gate_of_error(error.id)
+def _gate_of(error: AprError, fault: Fault) -> str | None:
+    if isinstance(error, StepZeroRefused):
+        return error.gate
+    return gate_of_error(error.id, at_import=fault.place == "source folder")
 
 
 def _refusing_gates(folder: Path) -> list[str]:
@@ -97,7 +100,9 @@ def _carry_out(fault: Fault, scene: Scene, folder: Path) -> None:
         case "source folder":
             source = shutil.copytree(scene.source, folder / "source")
             fault.edit(source)
-            import_model(str(source), folder / MODEL, oracle="self", manifest_path=scene.source_manifest)
+            # A well-formed folder is imported as it is, unless somebody outside has said what it should be.
+            manifest = scene.source_manifest if fault.gate == "source.trust" else None
+            import_model(str(source), folder / MODEL, oracle="self", manifest_path=manifest)
         case "checkpoint":
             run_dir = shutil.copytree(scene.finished_run, folder / "finished")
             fault.edit(run_dir)
@@ -131,7 +136,8 @@ def planted(patches: tuple[Patch, ...], reached: list[str]) -> Iterator[None]:
             owner, name, static = _resolve(patch.target)
             original = static if static is not None else getattr(owner, name)
             stack.callback(setattr, owner, name, original)
-            setattr(owner, name, _noting(patch.wrap(getattr(owner, name)), patch.target, reached))
+            before = getattr(owner, name)
+            setattr(owner, name, _noting(patch.wrap(before), before, patch.target, reached))
         yield
 
 
@@ -145,10 +151,9 @@ def _resolve(target: str) -> tuple[Any, str, Any]:
     return owner, name, vars(owner).get(name) if isinstance(owner, type) else None
 
 
-def _noting(replacement: Any, target: str, reached: list[str]) -> Any:
-    if isinstance(replacement, type):
-        return replacement
-
+def _noting(replacement: Any, original: Any, target: str, reached: list[str]) -> Any:
+    # With the original's attributes: torch marks a step function that has its hooks.
+    @functools.wraps(original)
     def noted(*args: Any, **kwargs: Any) -> Any:
         reached.append(target)
         return replacement(*args, **kwargs)

@@ -24,7 +24,7 @@ from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
 from apr.data.encode import EncodeOptions, encode_corpus
 from apr.model.load import stored_tensor
-from apr.tokenizer.definition import TokenizerDefinition, save_definition
+from apr.tokenizer.definition import TokenizerDefinition
 from apr.tokenizer.engine import TextTokenizer
 from apr.train.errors import NoTokenizer
 from apr.train.inputs import tokenizer_of
@@ -151,7 +151,15 @@ def write_source(
     else:
         _save_sharded(tensors, folder, num_shards)
     if (definition := tokenizer_of(facts)) is not None:
-        save_definition(definition, folder)
+        (folder / "tokenizer.json").write_text(definition.json_text, encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(_special_tokens(definition), indent=2))
+
+
+def _special_tokens(definition: TokenizerDefinition) -> dict[str, str]:
+    """What tokenizer_config.json says of the special tokens: their texts."""
+    engine = TextTokenizer(definition)
+    ids = {"eos_token": definition.end_of_text_id, "bos_token": definition.bos_token_id}
+    return {name: engine.decode([token]) for name, token in ids.items() if token is not None}
 
 
 def _save_sharded(tensors: dict[str, Any], folder: Path, num_shards: int) -> None:

@@ -78,7 +78,7 @@ def write_small_model(path: Path, config: TransformerConfig, tokenizer: Tokenize
     for value in weights.values():
         if value.ndim == 1:
             value += rng.normal(0, 0.1, value.shape).astype(np.float32)
-    reference = record_ourselves(config, weights, probe_ids(TextTokenizer(tokenizer))).to_dict()
+    reference = record_ourselves(config, weights, probe_ids(TextTokenizer(tokenizer), config.sequence_limit[1])).to_dict()
     facts = ModelFacts(
         config=config,
         tokenizer_json=tokenizer.json_text,

@@ -151,7 +151,7 @@ CHECKPOINT_FAULTS: tuple[Fault, ...] = (
            _stale, ("S-133",), quick=True),
     _patch("tensor-missing", "checkpoint.saved", "a tensor was left out of the checkpoint", "apr.train.checkpoint:write_apr",
            _one_missing, ("S-133", "S-82"), quick=True),
-    _patch("not-written", "checkpoint.saved", "the write failed without a word", "apr.train.checkpoint:write_apr",
+    _patch("not-written", "file.container", "the write failed without a word", "apr.train.checkpoint:write_apr",
            _not_written, ("S-81",)),
     _patch("nan-later", "run.steps", "the loss became NaN while training", "apr.train.loop:_accumulate", _nan_later,
            ("S-124",), quick=True),

@@ -81,6 +81,7 @@ def _own_head(contents: Contents) -> None:
     contents.aliases.pop(HEAD, None)
     contents.set_config(tie_word_embeddings=False)
     contents.metadata.pop("tied_embeddings", None)
+    contents.metadata["param_count"] += int(np.prod(contents.tensors[HEAD].shape))
 
 
 def _mislabelled(contents: Contents) -> None:
@@ -139,7 +140,7 @@ def _permuted(contents: Contents) -> None:
 
 
 CONTENT_FAULTS: tuple[Fault, ...] = (
-    _fault("tensor-missing", "file.config", "a tensor was missing", _drop, ("S-120",), quick=True),
+    _fault("tensor-missing", "weights.coverage", "a tensor was missing", _drop, ("S-120",), quick=True),
     _fault("tensor-unexpected", "weights.coverage", "a tensor was there that the model has no place for", _add, ("S-31",)),
     _fault("biases-missing", "file.config", "the biases of queries, keys and values had been dropped", _drop_biases,
            ("S-30",), needs=_has_bias),
@@ -178,7 +179,7 @@ CONTENT_FAULTS: tuple[Fault, ...] = (
     _fault("reference-loss", "reference.loss", "the recorded loss was another checkpoint's", _other_loss,
            ("S-35", "S-108")),
     _fault("reference-cut", "reference.blocks", "the reference lacked its last block", _cut_reference, ("S-108",)),
-    _fault("reference-nan", "file.container", "the recorded loss was no number", _reference(loss="nan"), ("S-108",)),
+    _fault("reference-nan", "file.config", "the recorded loss was no number", _reference(loss="nan"), ("S-108",)),
     _fault("reference-ids", "tokens.probe", "the reference was recorded on other ids",
            lambda contents: contents.own["reference"]["probe_ids"].reverse(), ("S-18",)),
 )  # fmt: skip

@@ -197,12 +197,12 @@ def _no_final_norm(original: Any) -> Any:
     return init
 
 
-def _capped(original: Any) -> Any:
-    """Logits through a soft cap that the model was not trained with."""
+def _multiplied(original: Any) -> Any:
+    """Logits with the multiplier of another family."""
 
     def tracer(decoder: Any) -> Any:
         trace = original(decoder)
-        return lambda ids, observe: 30 * torch.tanh(trace(ids, observe) / 30)
+        return lambda ids, observe: 0.5 * trace(ids, observe)
 
     return tracer
 
@@ -285,7 +285,7 @@ FORWARD_FAULTS: tuple[Fault, ...] = (
            ("S-57",), needs=lambda c: c.num_attention_heads * c.head_dim == c.hidden_size),
     _fault("other-type", "model.placement", "the compute type was not the one asked for", _HIDDEN, _one_type, ("S-02", "S-07"),
            quick=True),
-    _fault("soft-cap", "reference.loss", "the logits went through a soft cap", "apr.train.certify:tracer", _capped,
+    _fault("logits-halved", "reference.loss", "the logits were multiplied as another family's are", "apr.train.certify:tracer", _multiplied,
            ("S-125",)),
     _fault("loss-shifted-twice", "reference.training", "the targets were shifted twice", _CROSS_ENTROPY,
            before(_shift_again), ("S-80",), quick=True),

@@ -62,10 +62,9 @@ def _afterwards(spoil: modules.Spoil) -> Callable[[Any], Any]:
     """Spoil the weights when everything about them has been judged."""
 
     def wrap(original: Any) -> Any:
-        def judge(court: Any, decoder: Any, *rest: Any) -> Any:
-            result = original(court, decoder, *rest)
+        def judge(court: Any, decoder: Any, *rest: Any) -> None:
+            original(court, decoder, *rest)
             spoil(decoder)
-            return result
 
         return judge
 
@@ -118,7 +117,7 @@ LOADER_FAULTS: tuple[Fault, ...] = (
           says="a parameter was never filled", patches=(Patch(target="apr.model.load:_fill", wrap=_unfilled),)),
     Fault(id="loader.redrawn-later", imitates=("S-05", "S-128"), place="loader", gate="weights.untouched", quick=True,
           says="initialisation ran once more, after the weights had been judged",
-          patches=(Patch(target="apr.train.certify:_Court.judge_losses", wrap=_afterwards(modules.redrawn)),)),
+          patches=(Patch(target="apr.train.certify:_Court.judge_update", wrap=_afterwards(modules.redrawn)),)),
     Fault(id="loader.warns", imitates=("S-120", "S-123"), place="loader", gate="log.messages", quick=True,
           says="a library warned that weights were newly initialised", patches=(Patch(target=_LOAD, wrap=_warns),)),
     Fault(id="loader.logs", imitates=("S-122",), place="loader", gate="log.messages",

@@ -160,7 +160,7 @@ SHARD_FAULTS: tuple[Fault, ...] = (
     _fault("other-ids", "tokens.sample", "the ids were those of a vocabulary in another order", agreeing(_other_ids),
            ("S-18",), quick=True),
     _fault("shifted-ids", "tokens.sample", "every id was one too great", agreeing(_shifted_ids), ("S-18",)),
-    _fault("clamped-ids", "tokens.sample", "ids above a bound had been clamped to it", agreeing(_clamped), ("S-20",)),
+    _fault("clamped-ids", "tokens.statistics", "ids above a bound had been clamped to it", agreeing(_clamped), ("S-20",)),
     _fault("byte-order", "tokens.shards", "the bytes of every id were in the other order", agreeing(_reversed), ("S-25",)),
     _fault("other-separator", "tokens.eos", "documents ended with another token than end-of-text",
            agreeing(_other_separator), ("S-19",)),

@@ -39,6 +39,12 @@ def _ids_exchanged(document: dict[str, Any]) -> None:
     vocab[one], vocab[other] = vocab[other], vocab[one]
 
 
+def _one_id(document: dict[str, Any]) -> None:
+    vocab = document["model"]["vocab"]
+    one, other = [token for token in _FREQUENT if token in vocab][:2]
+    vocab[one] = vocab[other]
+
+
 def _merge_missing(document: dict[str, Any]) -> None:
     del document["model"]["merges"][0]
 
@@ -130,6 +136,7 @@ TOKENIZER_FAULTS: tuple[Fault, ...] = (
         "S-20",
         quick=True,
     ),
+    _fault("one-id-for-two", "two tokens of tokenizer.json had one id", _edit(_one_id), "S-20"),
     _fault(
         "added-tokens-lost",
         "the added tokens were missing from tokenizer.json",
@@ -139,7 +146,7 @@ TOKENIZER_FAULTS: tuple[Fault, ...] = (
     _fault(
         "end-token-unknown", "tokenizer_config.json named an end token of another model", _end_unknown, "S-19"
     ),
-    _trust(
+    _fault(
         "end-token-contradicted",
         "tokenizer_config.json and config.json named two end tokens",
         _end_contradicted,

@@ -94,9 +94,10 @@ def _lower_case(document: Document) -> None:
     document["normalizer"] = {"type": "Sequence", "normalizers": steps}
 
 
-def _no_split(document: Document) -> None:
-    """Text is not cut before the merges, as when a pre-tokenizer's name is not known and none is taken."""
-    document["pre_tokenizer"] = {**_BYTES}
+def _space_before(document: Document) -> None:
+    before = document.get("pre_tokenizer")
+    document["normalizer"] = {"type": "Prepend", "prepend": " "}
+    document["pre_tokenizer"] = before
 
 
 def _wrong_eos(contents: Contents) -> None:
@@ -127,15 +128,15 @@ TOKENIZER_FAULTS: tuple[Fault, ...] = (
            _in_file(lambda c: _retold(c, _exchange_ids)), ("S-18", "S-23")),
     _fault("none", "tokens.tokenizer", "the checkpoint had lost its tokenizer", _in_file(_no_tokenizer), ("S-82",)),
     _fault("other-shards", "tokens.tokenizer", "the shards named another tokenizer", _other_rows, ("S-23",), quick=True),
-    _fault("wrong-eos", "tokens.tokenizer", "the end-of-text id was that of another token", _in_file(_wrong_eos), ("S-19",)),
-    _fault("ids-shifted-everywhere", "tokens.sample", "every id was off by one, in a tokenizer that the shards named too",
+    _fault("wrong-eos", "tokens.eos", "the end-of-text id was that of another token", _in_file(_wrong_eos), ("S-19",)),
+    _fault("ids-shifted-everywhere", "tokens.probe", "every id was off by one, in a tokenizer that the shards named too",
            _with_shards(_shift_ids), ("S-16", "S-18")),
     _fault("merges-lost-everywhere", "tokens.sample", "half of the merges were missing, in a tokenizer that the shards named too",
            _with_shards(_fewer_merges), ("S-18",), quick=True),
     _fault("spaces-lost-everywhere", "tokens.sample", "text was split at spaces, which were lost with the indentation",
            _with_shards(_split_at_spaces), ("S-22",)),
-    _fault("lower-case-everywhere", "tokens.sample", "a normalizer made everything lower case",
+    _fault("lower-case-everywhere", "tokens.probe", "a normalizer made everything lower case",
            _with_shards(_lower_case), ("S-18",)),
-    _fault("not-split-everywhere", "tokens.sample", "the step that cuts text before the merges was missing",
-           _with_shards(_no_split), ("S-18",)),
+    _fault("space-before-everywhere", "tokens.probe", "a space was put before every text", _with_shards(_space_before),
+           ("S-18",)),
 )  # fmt: skip
