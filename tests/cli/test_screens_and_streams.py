@@ -8,9 +8,9 @@ import pytest
 
 from apr.cli.main import entry
 from apr.cli.screen import Screen, clock, grade_sentence
-from apr.stepzero.gate import spelled as figure
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.gate import GateResult
+from apr.stepzero.gate import spelled as figure
 from apr.train.reporter import StepFigures
 from tiny import QUICK
 

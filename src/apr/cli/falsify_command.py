@@ -22,7 +22,9 @@ _FORMATS = ("text", "json", "md")
     type=click.Path(path_type=Path),
     help="Token shards of the model's tokenizer. [default: a part of Python's standard library, encoded here]",
 )
-@click.option("--only", multiple=True, metavar="ID", help="Only these faults or controls; * stands for anything.")
+@click.option(
+    "--only", multiple=True, metavar="ID", help="Only these faults or controls; * stands for anything."
+)
 @click.option("--quick", is_flag=True, help="A representative part.")
 @click.option("--list", "list_only", is_flag=True, help="List every fault and control, and plant none.")
 @click.option(
@@ -49,10 +51,10 @@ def falsify_command(
 ) -> int:
     """Plant known faults in copies of a checkpoint, and see that each is refused.
 
-    Every fault has happened somewhere without a word. Each is planted alone, in a copy of the checkpoint, of its dataset,
-    of a source folder made of it, or in the running program, and apr import, apr pretrain or apr verify is run over it
-    with the code that you run. Healthy variations must not be refused. Exit code 1 when a fault is missed, or a healthy
-    run is refused.
+    Every fault has happened somewhere without a word. Each is planted alone: in a copy of the checkpoint, of its
+    dataset, of a source folder made of it, or in the running program. Then apr import, apr pretrain or apr verify
+    runs over it, with the code that you run. Healthy variations must not be refused. Exit code 1 when a fault is
+    missed, or a healthy run is refused.
 
     \b
     Example:
@@ -65,10 +67,12 @@ def falsify_command(
     if model is None:
         raise BadOption(option="MODEL", value="(none)", limit="the .apr file to plant faults in")
     with screen() as reporter:
-        result = falsify(
-            model, reporter, dataset=dataset, only=only, quick=quick, work_dir=work_dir
-        )
-    emit(result, "json" if output_format == "json" else "text", _render_page if output_format == "md" else _render)
+        result = falsify(model, reporter, dataset=dataset, only=only, quick=quick, work_dir=work_dir)
+    emit(
+        result,
+        "json" if output_format == "json" else "text",
+        _render_page if output_format == "md" else _render,
+    )
     return EXIT_NO if result["missed"] or result["false_alarms"] else EXIT_OK
 
 
@@ -90,7 +94,11 @@ def _summary(result: dict[str, Any]) -> str:
         f"{len(result['false_alarms'])} of {result['healthy']} healthy runs refused",
         f"{result['seconds']:.0f} s",
     ]
-    for key, word in (("missed", "missed"), ("false_alarms", "false alarms"), ("by_another_gate", "by another gate")):
+    for key, word in (
+        ("missed", "missed"),
+        ("false_alarms", "false alarms"),
+        ("by_another_gate", "by another gate"),
+    ):
         if result[key]:
             told.append(f"{word}: {', '.join(result[key])}")
     return "; ".join(told)
@@ -98,7 +106,10 @@ def _summary(result: dict[str, Any]) -> str:
 
 def _render_page(result: dict[str, Any]) -> str:
     lines = [f"# Faults planted in {Path(result['model']).name}", "", _summary(result) + ".", ""]
-    lines += ["| fault | what was planted | imitates | caught by | what the user sees |", "|---|---|---|---|---|"]
+    lines += [
+        "| fault | what was planted | imitates | caught by | what the user sees |",
+        "|---|---|---|---|---|",
+    ]
     for row in result["faults"]:
         cells = (
             row["id"],
@@ -117,7 +128,8 @@ def _render_page(result: dict[str, Any]) -> str:
 
 def _render_list(result: dict[str, Any]) -> str:
     rows = [
-        f"{row['id']:34} {row['gate']:20} {','.join(row['imitates']):14} {row['says']}" for row in result["faults"]
+        f"{row['id']:34} {row['gate']:20} {','.join(row['imitates']):14} {row['says']}"
+        for row in result["faults"]
     ]
     rows += [f"{row['id']:34} {'':20} {'':14} {row['says']}" for row in result["controls"]]
     return "\n".join([*rows, "", f"{len(result['faults'])} faults, {len(result['controls'])} healthy runs"])

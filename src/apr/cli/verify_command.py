@@ -10,7 +10,7 @@ import click
 from apr.base.errors import EXIT_OK
 from apr.cli.output import emit, format_option, print_error
 from apr.cli.screen import screen
-from apr.workflows.verifying import refusal_of, shown, verify
+from apr.workflows.verifying import in_words, refusal_of, verify
 
 _MAX_SHOWN = 60  # characters of one value in the list
 
@@ -53,7 +53,7 @@ def _render(result: dict[str, Any]) -> str:
 def _told(check: dict[str, Any]) -> str:
     if check["verdict"] == "yes":
         return str(check["claim"])
-    found, expected = (_cut(shown(check[name])) for name in ("found", "expected"))
+    found, expected = (_cut(in_words(check[name])) for name in ("found", "expected"))
     word = "needs" if check["verdict"] == "not known" else "expected"
     return f"{check['claim']}: found {found}, {word} {expected}"
 

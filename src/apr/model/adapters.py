@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apr.model.cache import KVCache
-from apr.model.decoder import Decoder, Observer
+from apr.model.decoder import Block, Decoder, Observer
 from apr.model.loss import next_token_loss
 
 
@@ -49,11 +49,14 @@ def hidden_states(decoder: Decoder, dtype: torch.dtype) -> Callable[[Tensor], Te
 
 def built_facts(decoder: Decoder) -> dict[str, Any]:
     """Read back what the module was built as, by config field, from its parts and not from its config."""
-    layers = decoder.model.layers
+    layers = [layer for layer in decoder.model.layers if isinstance(layer, Block)]
     attentions = [layer.self_attn for layer in layers]
-    norms = [decoder.model.norm, *(n for b in layers for n in (b.input_layernorm, b.post_attention_layernorm))]
+    norms = [
+        decoder.model.norm,
+        *(n for b in layers for n in (b.input_layernorm, b.post_attention_layernorm)),
+    ]
     num_heads = [a.q_proj.weight.shape[0] // a.head_dim for a in attentions]
-    found = {
+    found: dict[str, list[Any]] = {
         "vocab_size": [decoder.model.embed_tokens.weight.shape[0], decoder.head_weight.shape[0]],
         "hidden_size": [decoder.model.embed_tokens.weight.shape[1], decoder.head_weight.shape[1]],
         "num_hidden_layers": [len(layers)],
@@ -64,9 +67,7 @@ def built_facts(decoder: Decoder) -> dict[str, Any]:
         ],
         "head_dim": [a.head_dim for a in attentions],
         "rms_norm_eps": [norm.eps for norm in norms],
-        "attention_bias": [
-            p.bias is not None for a in attentions for p in (a.q_proj, a.k_proj, a.v_proj)
-        ],
+        "attention_bias": [p.bias is not None for a in attentions for p in (a.q_proj, a.k_proj, a.v_proj)],
         "tie_word_embeddings": [
             decoder.head_weight.data_ptr() == decoder.model.embed_tokens.weight.data_ptr()
         ],

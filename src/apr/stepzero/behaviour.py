@@ -70,7 +70,9 @@ def _repeatable(once: Tensor, again: Tensor) -> GateResult:
         verdict=verdict_of(equal),
         figure=_greatest(once - again),
         limit=0,
-        cause="" if equal else "something random is active, such as dropout, or a kernel is not deterministic",
+        cause=""
+        if equal
+        else "something random is active, such as dropout, or a kernel is not deterministic",
     )
 
 
@@ -80,7 +82,7 @@ def _causal(once: Tensor, changed: Tensor, shared: int) -> GateResult:
     holds = gap == 0.0 and moved > 0.0
     cause = ""
     if gap != 0.0:
-        cause = f"a change of the tokens from position {shared} on changes the outputs before it: the causal mask is missing"
+        cause = f"other tokens from position {shared} on change the outputs before it: the causal mask is missing or wrong"
     elif not moved > 0.0:
         cause = "a change of the tokens changes nothing: the model does not read its input"
     return GateResult(

@@ -1,8 +1,8 @@
 """The module as it was built: read back from its parts and held against the config it was built from.
 
-A norm epsilon of 1e-5 instead of 1e-6 changes a loss by less than any tolerance notices, and a rope base can be right in
-the config and wrong in the tables. So the parts themselves are asked, and the rotary tables are computed here a second
-time, in fp64.
+A norm epsilon of 1e-5 instead of 1e-6 changes a loss by less than most tolerances notice, and a rope base can be right
+in the config and wrong in the tables. So the parts themselves are asked, and the rotary tables are computed here a
+second time, in fp64.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def rope_reference(
     elif scaling is not None:
         # Llama 3.1 (arXiv:2407.21783): long wavelengths are divided, short ones kept, those between are blended.
         context, low, high = (
-            scaling[key] for key in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+            scaling[key]
+            for key in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
         )
         wavelength = 2 * math.pi / inverse
         blend = np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)

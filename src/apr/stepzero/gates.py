@@ -133,7 +133,7 @@ def random_init_gate(*, loss: float, num_tokens: int, vocab_size: int) -> GateRe
         limit=f"{centre:.3f} +- {RANDOM_INIT_TOLERANCE}",
         cause=""
         if abs(loss - centre) <= RANDOM_INIT_TOLERANCE
-        else f"random weights score {loss:.3f} nats, and ln V is {centre:.3f}: the loss is not computed as it should be",
+        else f"random weights score {loss:.3f} nats instead of ln V, {centre:.3f}: the loss is computed wrongly",
         facts={"num_tokens": num_tokens, "ln_vocab_size": centre, "unit": "nats per token"},
     )
 
@@ -157,7 +157,10 @@ def step0_gate(
         high = min(high, unigram, random_init_loss - 1.0)
     cause = ""
     if not step0.loss > low:
-        cause = f"a loss of {step0.loss:.4f} nats is too good to be true of this text: was it trained on, or is it all one token?"
+        cause = (
+            f"a loss of {step0.loss:.4f} nats is too good to be true of this text: "
+            "the model has seen it, or it is one thing over and over"
+        )
     elif not step0.loss <= high:
         cause = f"a loss of {step0.loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
     return GateResult(
@@ -219,9 +222,11 @@ def optimizer_settings_gate(
         told = ("not there", "not the model's")
         wanted, held = (
             ", ".join(f"{value:g}" for value in settings) if settings is not None else missing
-            for settings, missing in zip((planned.get(first), read_back.get(first)), reversed(told), strict=True)
+            for settings, missing in zip(
+                (planned.get(first), read_back.get(first)), reversed(told), strict=True
+            )
         )
-        cause = f"the optimizer's settings of {first} (weight decay, betas, epsilon) are {held}, and the plan's {wanted}"
+        cause = f"weight decay, betas and epsilon of {first} are {held} in the optimizer, and {wanted} in the plan"
     return GateResult(
         id="optimizer.settings",
         claim="it updates the model's own tensors with the plan's weight decay, betas and epsilon",

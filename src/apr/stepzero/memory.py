@@ -81,7 +81,9 @@ def memory_gate(
     tie_holds = tied == head_is_embedding
     cause = ""
     if not tie_holds:
-        cause = "the head is a copy that would be trained alone" if tied else "head and embedding share memory"
+        cause = (
+            "the head is a copy that would be trained alone" if tied else "head and embedding share memory"
+        )
     if differing:
         more = f" and {len(differing) - 1} more are" if len(differing) > 1 else " is"
         cause = f"{differing[0]}{more} not what the file holds"

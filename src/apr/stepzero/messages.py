@@ -64,7 +64,9 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def capturing(loggers: tuple[str, ...] = ("", "torch", "transformers", "huggingface_hub")) -> Iterator[Captured]:
+def capturing(
+    loggers: tuple[str, ...] = ("", "torch", "transformers", "huggingface_hub"),
+) -> Iterator[Captured]:
     """Collect every Python warning and every log line from WARNING up.
 
     Args:

@@ -83,8 +83,9 @@ def _first_wrong(
                 return f"the targets in {where} are not the inputs' next tokens"
             if (targets[count:] != IGNORED_TARGET).any():
                 return f"padding in {where} is trained on"
-        if batch.num_target_tokens != int((batch.targets_BT >= 0).sum()):
-            return f"batch {number} counts {batch.num_target_tokens} targets and has {int((batch.targets_BT >= 0).sum())}"
+        num_targets = int((batch.targets_BT >= 0).sum())
+        if batch.num_target_tokens != num_targets:
+            return f"batch {number} counts {batch.num_target_tokens} targets and has {num_targets}"
     return ""
 
 

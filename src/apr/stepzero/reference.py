@@ -140,8 +140,8 @@ def training_gate(reference: Reference, loss: float, dtype: str) -> GateResult:
         limit=limit,
         cause=""
         if delta <= limit
-        else f"the training loss gives {loss:.4f} nats on the probe in {dtype}, and the reference is {reference.loss:.4f}: "
-        "the loss itself, or its shift by one token, is not computed as it should be",
+        else f"the training loss gives {loss:.4f} nats on the probe in {dtype} instead of {reference.loss:.4f}: "
+        "the loss itself, or its shift by one token, is computed wrongly",
         facts={"loss": loss, "reference_loss": reference.loss, "dtype": dtype, "unit": "nats per token"},
     )
 
@@ -188,7 +188,8 @@ def _blocks_gate(reference: Reference, blocks: Sequence[dict[str, Any]]) -> Gate
     cause = ""
     if first is not None:
         facts |= {"first_difference": names[first], "in": gaps[first][0], "difference": gaps[first][1]}
-        cause = f"{names[first]} is the first that differs, by {gaps[first][1]:.3g} of its size: {where_to_look(names[first])}"
+        told = f"{names[first]} is the first that differs, by {gaps[first][1]:.3g} of its size"
+        cause = f"{told}: look at {where_to_look(names[first])}"
     worst = max((gap[1] for gap in gaps), key=lambda gap: math.inf if math.isnan(gap) else gap)
     return GateResult(
         id="reference.blocks",
@@ -208,5 +209,8 @@ def where_to_look(block: str) -> str:
     if block == "final_norm":
         return "the final norm's weight or epsilon"
     if block == "block.0":
-        return "something that every block shares (rotary positions, mask, heads, biases, norms, activation), or its own tensors"
+        return (
+            "what every block shares (rotary positions, mask, heads, biases, norms, activation), "
+            "and at the tensors of layer 0"
+        )
     return f"the tensors of layer {block.removeprefix('block.')}, as the layers before it agree"

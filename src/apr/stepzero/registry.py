@@ -1,7 +1,8 @@
 """Every gate of step zero, in order, and the errors that are a gate's "no".
 
-What can be judged while a file is read is refused there, by an error of its own that names the defect better than a gate
-could. This table says which gate such an error speaks for, so that a fault and the gate that must catch it can be matched.
+What can be judged while a file is read is refused there, by an error of its own that names the defect better than a
+gate could. This table says which gate such an error speaks for, so that a fault and the gate that must catch it can be
+matched.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ def gate_of_error(error_id: str, *, at_import: bool = False) -> str | None:
     return _BY_ERROR[at_import].get(error_id) or _BY_ERROR[not at_import].get(error_id)
 
 
-def required_gates(*, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int) -> frozenset[str]:
+def required_gates(
+    *, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int
+) -> frozenset[str]:
     """The gates that a certificate of a run must hold, so that one left out is noticed."""
     judged = {gate.id for gate in GATES if gate.stage in ("inputs", "step zero")}
     judged -= {"plan.arguments", "tokens.shards"}  # these only ever refuse

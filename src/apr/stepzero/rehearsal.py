@@ -1,8 +1,8 @@
 """The first update, rehearsed before it counts: made with the run's own code, judged, and taken back bit for bit.
 
-What AdamW does to a fresh parameter is known exactly (Loshchilov and Hutter 2019, arXiv:1711.05101): with zero moments the
-bias corrections cancel, and p becomes p (1 - lr wd) - lr g / (|g| + eps). So one update tells whether rate, decay and
-epsilon are those asked for, on every element of every tensor. That g is the slope of the loss is asked of the loss
+What AdamW does to a fresh parameter is known exactly (Loshchilov and Hutter 2019, arXiv:1711.05101): with zero moments
+the bias corrections cancel, and p becomes p (1 - lr wd) - lr g / (|g| + eps). So one update tells whether rate, decay
+and epsilon are those asked for, on every element of every tensor. That g is the slope of the loss is asked of the loss
 itself: it is measured a little up and a little down along g, for each group of tensors.
 """
 
@@ -23,7 +23,9 @@ _PIECE = 1 << 22  # elements
 UPDATE_TOLERANCE = 0.02  # of the learning rate, beyond one rounding of the parameter
 CLIP_TOLERANCE = 1e-3  # relative
 SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; docs/tolerance.md
-_SLOPE_GAIN = 0.02  # nats that the loss moves between the two measurements, if it is as steep as the gradient says
+_SLOPE_GAIN = (
+    0.02  # nats that the loss moves between the two measurements, if it is as steep as the gradient says
+)
 _LARGEST_STEP = 0.05  # of a tensor's own norm
 _LAYER = re.compile(r"\.\d+\.")
 # Tensors whose gradients pass through the same code; two forward passes are spent on each group. A name that none knows
@@ -145,7 +147,9 @@ class Rehearsal:
                 moved.append(name)
         cause = ""
         if same:
-            cause = f"the update left {same[0]} as it was" + (f", and {len(same) - 1} more" if same[1:] else "")
+            cause = f"the update left {same[0]} as it was" + (
+                f", and {len(same) - 1} more" if same[1:] else ""
+            )
         elif moved:
             cause = f"the update changed {moved[0]}, which is frozen"
         return GateResult(
@@ -172,11 +176,14 @@ class Rehearsal:
                 worst, where = gap, name
         cause = ""
         if expected.grad_clip > 0 and not norm <= expected.grad_clip * (1 + CLIP_TOLERANCE):
-            cause = f"the gradient's norm is {norm:.4g} at the step, and the limit is {expected.grad_clip:g}: it was not clipped"
+            cause = f"the gradient was not clipped: its norm is {norm:.4g} at the step, above {expected.grad_clip:g}"
         elif reported_norm is not None and (told := _clip_defect(norm, reported_norm, expected.grad_clip)):
             cause = told
         elif not worst <= UPDATE_TOLERANCE:
-            cause = f"{where} moved otherwise than the learning rate {expected.lr:.3g}, the weight decay and the gradient imply"
+            cause = (
+                f"{where} moved otherwise than the learning rate {expected.lr:.3g}, the weight decay and the "
+                "gradient imply"
+            )
         return GateResult(
             id="update.size",
             claim="every element moves as learning rate, weight decay and clipped gradient imply",
@@ -234,7 +241,10 @@ class Rehearsal:
         cause = ""
         if not figure <= limit:
             implied, found = measured.get(worst, (0.0, 0.0))
-            cause = f"the gradient of {worst or 'every tensor'} is not the slope of the loss: it says {implied:.4g}, and {found:.4g} was measured"
+            cause = (
+                f"the gradient of {worst or 'every tensor'} is not the slope of the loss: "
+                f"it says {implied:.4g}, and {found:.4g} was measured"
+            )
         return GateResult(
             id="update.slope",
             claim="the gradient is the slope of the loss, for each group of tensors",
@@ -281,7 +291,11 @@ class Rehearsal:
         """The slope along the gradients of a group, as they say and as measured; every tensor moves equally far."""
         implied = math.fsum(self._seen.norms[name] for name in names) / shrunk
         smallest = min(float(self._parameters[name].norm()) for name in names)
-        step = min(_SLOPE_GAIN / 2 / implied, _LARGEST_STEP * smallest) if smallest else _SLOPE_GAIN / 2 / implied
+        step = (
+            min(_SLOPE_GAIN / 2 / implied, _LARGEST_STEP * smallest)
+            if smallest
+            else _SLOPE_GAIN / 2 / implied
+        )
         losses = []
         for sign in (1.0, -1.0):
             for name in names:
@@ -304,7 +318,9 @@ def _clip_defect(norm: float, reported: float, limit: float) -> str:
     wanted = min(reported, limit) if limit > 0 else reported
     if math.isclose(norm, wanted, rel_tol=CLIP_TOLERANCE):
         return ""
-    return f"the gradient's norm is {norm:.4g} at the step; {reported:.4g} clipped to {limit:g} is {wanted:.4g}"
+    return (
+        f"the gradient's norm is {norm:.4g} at the step; {reported:.4g} clipped to {limit:g} is {wanted:.4g}"
+    )
 
 
 def _is_left(value: Tensor) -> bool:

@@ -40,7 +40,9 @@ def schedule_gate(
     wrong = []
     for step, implied, planned, held in rates:
         if not math.isclose(implied, planned, rel_tol=1e-9, abs_tol=1e-15):
-            wrong.append(f"the schedule gives {planned:.4g} at step {step}, and the options imply {implied:.4g}")
+            wrong.append(
+                f"the schedule gives {planned:.4g} at step {step}, and the options imply {implied:.4g}"
+            )
         elif not math.isclose(planned, held, rel_tol=1e-9, abs_tol=1e-15):
             wrong.append(f"the optimizer holds {held:.4g} at step {step}, and the plan says {planned:.4g}")
     return GateResult(

@@ -1,4 +1,4 @@
-"""The tokens as text: shards against the tokenizer, ids against the ids recorded at import, counts against plausibility."""
+"""The tokens as text: shards against the tokenizer, ids against those recorded at import, counts against text's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Decode = Callable[[Sequence[int]], str]
 SAMPLE_DOCUMENTS = 16
 SAMPLE_TOKENS = 512  # of a document
 _CUT_MARGIN = 32  # a document cut there may split its last words otherwise
-# Bits per token. Below, the text is a few tokens over and over (an encoder that failed gave 0.001 and 0.111 bits); above,
-# ids are as good as random: prose and code of every script lie between 6 and 11.
+# Bits per token. Below, the text is a few tokens over and over (an encoder that failed gave 0.001 and 0.111 bits);
+# above, ids are as good as random: prose and code of every script lie between 6 and 11.
 ENTROPY_BITS = (2.0, 13.5)
 MAX_UNKNOWN_SHARE = 0.01
 MIN_DISTINCT = 16
@@ -51,7 +51,9 @@ def sample_gate(
         num_compared += length
         if ids[:length] != again[:length]:
             at = next(i for i in range(length) if ids[i : i + 1] != again[i : i + 1])
-            wrong.append(f"token {at} of sampled document {number} is {_at(ids, at)} in the shards and {_at(again, at)} here")
+            wrong.append(
+                f"token {at} of sampled document {number} is {_at(ids, at)} in the shards and {_at(again, at)} here"
+            )
         elif decode(again) != normalize(text):
             text_losses.append(f"sampled document {number} does not come back from its ids as the same text")
     defects = wrong + text_losses
@@ -88,11 +90,14 @@ def probe_gate(
         at = at if at >= 0 else min(len(restored), len(expected))
         return GateResult(
             id="tokens.probe", claim=claim, verdict="no", figure=at, limit=len(expected),
-            cause=f"a text does not come back from its ids: {expected[at : at + 12]!r} became {restored[at : at + 12]!r}",
+            cause=f"a text does not come back from its ids: {expected[at : at + 12]!r} became "
+            f"{restored[at : at + 12]!r}",
         )  # fmt: skip
     if recorded is None:
         return not_known("tokens.probe", claim, "the file records no reference")
-    differing = sum(a != b for a, b in zip(recorded, encoded, strict=False)) + abs(len(recorded) - len(encoded))
+    differing = sum(a != b for a, b in zip(recorded, encoded, strict=False)) + abs(
+        len(recorded) - len(encoded)
+    )
     return GateResult(
         id="tokens.probe",
         claim=claim,
@@ -116,7 +121,10 @@ def statistics_gate(counts_V: np.ndarray, *, unknown_id: int | None) -> GateResu
     total = int(counts_V.sum())
     shares = counts_V[counts_V > 0] / max(1, total)
     bits = float(-(shares * np.log2(shares)).sum())
-    distinct, unknown = len(shares), 0.0 if unknown_id is None else float(counts_V[unknown_id] / max(1, total))
+    distinct, unknown = (
+        len(shares),
+        0.0 if unknown_id is None else float(counts_V[unknown_id] / max(1, total)),
+    )
     low, high = ENTROPY_BITS
     wrong = []
     if not low <= bits <= high:
@@ -170,7 +178,9 @@ def eos_gate(
     if manifest_eos != tokenizer_eos:
         cause = f"the shards were made with the end-of-text id {manifest_eos}, and the tokenizer's is {tokenizer_eos}"
     elif missing:
-        cause = f"{missing} of {len(ends)} sampled documents do not end with the end-of-text id {tokenizer_eos}"
+        cause = (
+            f"{missing} of {len(ends)} sampled documents do not end with the end-of-text id {tokenizer_eos}"
+        )
     elif num_eos < needed:
         cause = f"the end-of-text id occurs {num_eos} times in {num_documents} documents"
     return GateResult(
@@ -180,5 +190,10 @@ def eos_gate(
         figure=manifest_eos,
         limit=tokenizer_eos,
         cause=cause,
-        facts={"policy": policy, "num_sampled": len(ends), "num_eos": num_eos, "num_documents": num_documents},
+        facts={
+            "policy": policy,
+            "num_sampled": len(ends),
+            "num_eos": num_eos,
+            "num_documents": num_documents,
+        },
     )

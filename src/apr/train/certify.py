@@ -261,9 +261,7 @@ class _Court:
                 lambda: _schedule_gate(optimizer, self.plan),
             )
 
-    def judge_update(
-        self, decoder: Decoder, optimizer: torch.optim.AdamW, stream: BatchStream
-    ) -> None:
+    def judge_update(self, decoder: Decoder, optimizer: torch.optim.AdamW, stream: BatchStream) -> None:
         """Judge the first batches, and rehearse the first update."""
         if self.refused or self.plan.num_steps == 0:
             return
@@ -330,9 +328,7 @@ def _schedule_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
         set_learning_rate(optimizer, planned)
         rates.append((step, implied, planned, read_learning_rate(optimizer)))
     set_learning_rate(optimizer, plan.learning_rate(0))
-    return schedule_gate(
-        rates, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps, peak=plan.lr
-    )
+    return schedule_gate(rates, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps, peak=plan.lr)
 
 
 def _settings_gate(optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan) -> GateResult:

@@ -39,7 +39,7 @@ def rehearse(
     Two micro-batches of unequal length, so that an accumulation that weighs them alike shows; at the highest learning
     rate of the plan, so that the update is well above the rounding of the weights.
     """
-    parameters = dict(decoder.named_parameters())
+    parameters: dict[str, Tensor] = dict(decoder.named_parameters())
     batches = _rehearsal_batches(stream)
     step = min(plan.warmup_steps, plan.num_steps - 1) + 1
     rehearsal = Rehearsal(
@@ -66,7 +66,10 @@ def rehearse(
     try:
         found = [timed(first)]
         if found[0].verdict == "yes":
-            found += [timed(rehearsal.changes_gate), timed(lambda: rehearsal.size_gate(expected, made[0].grad_norm))]
+            found += [
+                timed(rehearsal.changes_gate),
+                timed(lambda: rehearsal.size_gate(expected, made[0].grad_norm)),
+            ]
     finally:
         rehearsal.undo()
         set_learning_rate(optimizer, plan.learning_rate(0))

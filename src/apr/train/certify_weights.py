@@ -57,7 +57,9 @@ def memory_evidence(file: AprFile, config: TransformerConfig) -> MemoryEvidence:
     digests, names = own.get("digests") or {}, [spec.name for spec in inventory(config)]
     types = {name: file.entries[name].dtype for name in names}
     expected = {
-        name: digests[name] if name in digests and kind in STORED else tensor_digest(_as_loaded(file, name), "F32")
+        name: digests[name]
+        if name in digests and kind in STORED
+        else tensor_digest(_as_loaded(file, name), "F32")
         for name, kind in types.items()
     }
     # A file of another writer carries no digests: its tensors are hashed as they unfold.
@@ -100,7 +102,9 @@ def module_judges(decoder: Decoder, compute: Compute) -> Iterator[Judge]:
 
 def behaviour(decoder: Decoder, compute: Compute, ids: tuple[int, ...]) -> list[GateResult]:
     """Judge what any causal model must do, in the compute type of the run."""
-    return behaviour_gates(hidden_states(decoder, compute.dtype), ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name)
+    return behaviour_gates(
+        hidden_states(decoder, compute.dtype), ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name
+    )
 
 
 def _built(decoder: Decoder) -> GateResult:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-
 EPSILON = 1e-8  # the paper's and torch's
 
 

@@ -14,6 +14,7 @@ import torch
 
 from apr.aprfile.reader import open_apr
 from apr.arch.config import TransformerConfig
+from apr.base.errors import Interrupted
 from apr.stepzero.faults.aprfiles import Contents, rewritten
 from apr.stepzero.probe import probe_text
 from apr.tokenizer.definition import save_definition
@@ -36,7 +37,9 @@ class Control:
     prepare: Prepare
     num_threads: int | None = None
     quick: bool = False
-    needs: Callable[[TransformerConfig], bool] | None = None  # whether it is a healthy run for a model of that config
+    needs: Callable[[TransformerConfig], bool] | None = (
+        None  # whether it is a healthy run for a model of that config
+    )
 
 
 def run_control(control: Control, scene: Scene) -> dict[str, Any]:
@@ -49,6 +52,8 @@ def run_control(control: Control, scene: Scene) -> dict[str, Any]:
                 torch.set_num_threads(control.num_threads)
             record = pretrain(control.prepare(scene, folder), Silent())
             grade = record["certificate"]["grade"]
+        except Interrupted:
+            raise
         except Exception as error:  # whatever it is, a healthy run did not run
             alarm = str(error) or type(error).__name__
         finally:
@@ -137,7 +142,12 @@ def _prose() -> list[str]:
 
 def _json_lines() -> list[str]:
     def record(i: int) -> dict[str, Any]:
-        return {"id": i, "state": "open" if i % 3 else "closed", "size": i * i % 9973, "owner": f"user-{i * 7 % 113}"}
+        return {
+            "id": i,
+            "state": "open" if i % 3 else "closed",
+            "size": i * i % 9973,
+            "owner": f"user-{i * 7 % 113}",
+        }
 
     return ["\n".join(json.dumps(record(number * 100 + i)) for i in range(20)) for number in range(24)]
 
@@ -203,7 +213,8 @@ CONTROLS: tuple[Control, ...] = (
     _control("eos-between", "separators between documents only", _corpus(_prose, eos_policy="between")),
     _control("eos-none", "no separators", _corpus(_prose, eos_policy="none")),
     *(
-        _control(f"small-{name}", f"a small random model: {name}", _small(name), quick=name in ("llama-tied", "qwen2-untied"))
+        _control(f"small-{name}", f"a small random model: {name}", _small(name),
+                 quick=name in ("llama-tied", "qwen2-untied"))
         for name in SMALL_CONFIGS
     ),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apr.base.errors import AprError
+from apr.base.errors import AprError, Interrupted
 from apr.stepzero.errors import StepZeroRefused
 from apr.stepzero.faults.fault import MODEL, SHARDS, Fault, Patch
 from apr.stepzero.registry import gate_of_error
@@ -64,6 +64,8 @@ def run_fault(fault: Fault, scene: Scene) -> Outcome:
             with planted(fault.patches, reached):
                 _carry_out(fault, scene, folder)
             found: tuple[str | None, str] = (None, "")
+        except Interrupted:  # the user stops the whole command, not this fault
+            raise
         except AprError as error:
             found = (_gate_of(error, fault), str(error))
         except Exception as error:  # a crash is no refusal: the user would see a bug report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -83,7 +82,9 @@ class Scene:
     def source_manifest(self) -> Path:
         """Digests of the source folder's files, as somebody else would have recorded them."""
         path = self.folder / "source.sha256"
-        lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in sorted(self.source.iterdir())]
+        lines = [
+            f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in sorted(self.source.iterdir())
+        ]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -122,7 +123,9 @@ def encode_sample(tokenizer: TokenizerDefinition, folder: Path) -> Path:
     for path in sorted(library.glob("*.py"))[:_CORPUS_FILES]:
         (text / path.name).write_bytes(path.read_bytes()[:_CORPUS_BYTES])
     out = folder / "shards"
-    encode_corpus([text], TextTokenizer(tokenizer), out, options=EncodeOptions(val_fraction=1 / 6, on_bad="skip"))
+    encode_corpus(
+        [text], TextTokenizer(tokenizer), out, options=EncodeOptions(val_fraction=1 / 6, on_bad="skip")
+    )
     return out
 
 
@@ -164,7 +167,7 @@ def _special_tokens(definition: TokenizerDefinition) -> dict[str, str]:
 
 def _save_sharded(tensors: dict[str, Any], folder: Path, num_shards: int) -> None:
     names = list(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, part in enumerate(np.array_split(np.arange(len(names)), num_shards), start=1):
         file_name = f"model-{number:05d}-of-{num_shards:05d}.safetensors"
         save_file({names[i]: tensors[names[i]] for i in part}, folder / file_name, metadata={"format": "pt"})
@@ -183,5 +186,3 @@ def spelled_config(config: TransformerConfig) -> dict[str, Any]:
     if config.family == "qwen2":
         del values["attention_bias"]  # the class implies it
     return {**values, "architectures": [classes[config.family]], "model_type": config.family}
-
-

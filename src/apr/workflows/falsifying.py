@@ -1,4 +1,4 @@
-"""`apr falsify`: plant every fault in copies of a checkpoint, and see that each is refused, and that healthy runs are not."""
+"""`apr falsify`: plant every fault in copies of a checkpoint; each must be refused, and healthy runs must not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def falsify(
     try:
         shards = dataset or encode_sample(tokenizer_in(model), folder)
         scene = Scene(model=model.resolve(), dataset=shards.resolve(), folder=folder)
-        with warnings.catch_warnings(action="ignore"):  # what defects make libraries say; the certificates have it
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # what defects make libraries say; the certificates have it
             healthy = _run_controls(controls, scene, reporter)
             rows = _run_faults(faults, scene, reporter)
     finally:

@@ -1,8 +1,9 @@
-"""Small whole models of every family: a tokenizer trained on the text at hand, random weights, a reference of their own."""
+"""Small whole models of every family: a tokenizer trained on the probe, random weights, a reference of their own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def write_small_model(path: Path, config: TransformerConfig, tokenizer: Tokenize
     for value in weights.values():
         if value.ndim == 1:
             value += rng.normal(0, 0.1, value.shape).astype(np.float32)
-    reference = record_ourselves(config, weights, probe_ids(TextTokenizer(tokenizer), config.sequence_limit[1])).to_dict()
+    reference = record_ourselves(
+        config, weights, probe_ids(TextTokenizer(tokenizer), config.sequence_limit[1])
+    ).to_dict()
     facts = ModelFacts(
         config=config,
         tokenizer_json=tokenizer.json_text,
@@ -87,7 +90,7 @@ def write_small_model(path: Path, config: TransformerConfig, tokenizer: Tokenize
         producer={"name": "apr falsify", "version": "0"},
     )
     sources = [
-        TensorSource(name=name, dtype="F32", shape=value.shape, produce=lambda value=value: value)
+        TensorSource(name=name, dtype="F32", shape=value.shape, produce=partial(weights.__getitem__, name))
         for name, value in weights.items()
     ]
     write_apr(path, model_metadata(facts), sources, {HEAD: EMBEDDING} if config.tie_word_embeddings else {})

@@ -38,7 +38,7 @@ from apr.stepzero.verify import (
     unjudged,
     verify_certificate,
 )
-from apr.stepzero.verify_errors import VerificationFailed, NothingToVerify
+from apr.stepzero.verify_errors import NothingToVerify, VerificationFailed
 from apr.train.errors import LossDiverged, NotFinite
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS, RunPlan
 from apr.train.synthetic import WORD, scripted_loss
@@ -628,13 +628,13 @@ def refusal_of(path: Path, result: dict[str, Any]) -> VerificationFailed | None:
     first = next((check for check in result["checks"] if check["verdict"] == "no"), None)
     if first is None:
         return None
-    found, expected = shown(first["found"]), shown(first["expected"])
+    found, expected = in_words(first["found"]), in_words(first["expected"])
     return VerificationFailed(
         path=str(path), check=first["id"], claim=first["claim"], found=found, expected=expected
     )
 
 
-def shown(value: Any) -> str:
+def in_words(value: Any) -> str:
     """Spell what a check found or expected."""
     return "nothing" if value is None or value == "" else str(value)
 

@@ -146,4 +146,3 @@ def place_of(path: Path, suffix: str) -> tuple[int, int]:
     with open_apr(path, "structure") as file:
         entry = next(e for name, e in file.entries.items() if name.endswith(suffix) and name != HEAD)
         return entry.offset, entry.size_bytes
-

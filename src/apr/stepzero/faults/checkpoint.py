@@ -15,7 +15,13 @@ from apr.stepzero.faults.fault import Fault, Patch
 
 
 def _patch(
-    name: str, gate: str, says: str, target: str, wrap: Callable[[Any], Any], imitates: tuple[str, ...], **more: Any
+    name: str,
+    gate: str,
+    says: str,
+    target: str,
+    wrap: Callable[[Any], Any],
+    imitates: tuple[str, ...],
+    **more: Any,
 ) -> Fault:
     return Fault(
         id=f"checkpoint.{name}", imitates=imitates, place="checkpoint", gate=gate, says=says,
@@ -23,7 +29,9 @@ def _patch(
     )  # fmt: skip
 
 
-def _told(name: str, says: str, edit: Callable[[Path], None], imitates: tuple[str, ...], **more: Any) -> Fault:
+def _told(
+    name: str, says: str, edit: Callable[[Path], None], imitates: tuple[str, ...], **more: Any
+) -> Fault:
     """An edit of a finished run directory, which `apr verify` judges."""
     return Fault(
         id=f"checkpoint.{name}", imitates=imitates, place="checkpoint", gate="checkpoint.record", says=says, edit=edit,
@@ -129,7 +137,10 @@ def _metrics_line_lost(run_dir: Path) -> None:
 
 
 def _state_bit(run_dir: Path) -> None:
-    flip_bit(run_dir / "state" / "optimizer.safetensors", (run_dir / "state" / "optimizer.safetensors").stat().st_size - 9)
+    flip_bit(
+        run_dir / "state" / "optimizer.safetensors",
+        (run_dir / "state" / "optimizer.safetensors").stat().st_size - 9,
+    )
 
 
 def _checkpoint(run_dir: Path) -> Path:

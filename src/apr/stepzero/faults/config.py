@@ -28,7 +28,13 @@ def _fault(
     name: str, gate: str, says: str, edit: Callable[[Contents], None], imitates: tuple[str, ...], **more: Any
 ) -> Fault:
     return Fault(
-        id=f"config.{name}", imitates=imitates, place="config", gate=gate, says=says, edit=rewriting(edit), **more
+        id=f"config.{name}",
+        imitates=imitates,
+        place="config",
+        gate=gate,
+        says=says,
+        edit=rewriting(edit),
+        **more,
     )
 
 

@@ -12,7 +12,11 @@ from apr.stepzero.faults.fault import Fault
 
 
 def _fault(
-    name: str, says: str, edit: Callable[[Path], None], imitates: tuple[str, ...] = ("S-86",), quick: bool = False
+    name: str,
+    says: str,
+    edit: Callable[[Path], None],
+    imitates: tuple[str, ...] = ("S-86",),
+    quick: bool = False,
 ) -> Fault:
     return Fault(
         id=f"container.{name}", imitates=imitates, place="container", gate="file.container", says=says, edit=edit,
@@ -86,4 +90,3 @@ CONTAINER_FAULTS: tuple[Fault, ...] = (
            lambda p: overwrite(p, header_of(p).data_offset - 1, b"\1"), ("S-86",)),
     _fault("footer", "the footer's checksum was another file's", _footer, ("S-86",)),
 )  # fmt: skip
-

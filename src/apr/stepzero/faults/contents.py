@@ -17,7 +17,13 @@ def _fault(
     name: str, gate: str, says: str, edit: Callable[[Contents], None], imitates: tuple[str, ...], **more: Any
 ) -> Fault:
     return Fault(
-        id=f"container.{name}", imitates=imitates, place="container", gate=gate, says=says, edit=rewriting(edit), **more
+        id=f"container.{name}",
+        imitates=imitates,
+        place="container",
+        gate=gate,
+        says=says,
+        edit=rewriting(edit),
+        **more,
     )
 
 
@@ -136,7 +142,9 @@ _HEAD_DIM: Callable[[Mapping[str, Any]], int] = lambda config: int(config["head_
 def _permuted(contents: Contents) -> None:
     head_dim = _HEAD_DIM(contents.config)
     for letter in ("q", "k"):
-        contents.change(contents.middle(f"self_attn.{letter}_proj.weight"), lambda v: adjacent_pairs(v, head_dim))
+        contents.change(
+            contents.middle(f"self_attn.{letter}_proj.weight"), lambda v: adjacent_pairs(v, head_dim)
+        )
 
 
 CONTENT_FAULTS: tuple[Fault, ...] = (

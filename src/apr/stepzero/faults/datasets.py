@@ -61,7 +61,9 @@ def relabel(folder: Path) -> None:
         content = path.read_bytes()
         ids = np.frombuffer(content, dtype="<u4")
         greatest = max(greatest, int(ids.max()))
-        shards.append({"name": path.name, "num_tokens": len(ids), "sha256": hashlib.sha256(content).hexdigest()})
+        shards.append(
+            {"name": path.name, "num_tokens": len(ids), "sha256": hashlib.sha256(content).hexdigest()}
+        )
     documents = (folder / DOCUMENTS_NAME).read_bytes()
     edit_manifest(
         folder,

@@ -63,9 +63,8 @@ def _partial(original: Any) -> Any:
 
 def _other_base(original: Any) -> Any:
     def tables(config: Any, length: int) -> Any:
-        cos, sin = original(config, length)
+        H = config.head_dim
         positions = torch.arange(length, dtype=torch.float32)
-        H = cos.shape[1]
         angles = torch.outer(positions, (config.rope_theta * 2) ** (-torch.arange(0, H, 2).float() / H))
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()

@@ -43,7 +43,9 @@ def _untie(module: nn.Module) -> None:
     embedding = modules.tensors(module)[modules.EMBEDDING]
     head.weight = nn.Parameter(embedding.detach().clone())
     module.lm_head = head
-    module.__class__ = type("Untied", (type(module),), {"head_weight": property(lambda self: self.lm_head.weight)})
+    module.__class__ = type(
+        "Untied", (type(module),), {"head_weight": property(lambda self: self.lm_head.weight)}
+    )
 
 
 def _unfilled(original: Any) -> Any:
@@ -75,7 +77,9 @@ def _warns(original: Any) -> Any:
     """Loading says in a warning that it did something else."""
 
     def load(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn("Some weights were not initialized from the checkpoint and are newly initialized", stacklevel=2)
+        warnings.warn(
+            "Some weights were not initialized from the checkpoint and are newly initialized", stacklevel=2
+        )
         return original(*args, **kwargs)
 
     return load

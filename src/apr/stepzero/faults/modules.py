@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,8 @@ def permuted(module: nn.Module) -> None:
 
 
 def _head_dim(module: nn.Module) -> int:
-    return int(next(part.head_dim for part in module.modules() if hasattr(part, "head_dim")))
+    sizes: list[Any] = [part.head_dim for part in module.modules() if hasattr(part, "head_dim")]
+    return int(sizes[0])
 
 
 @torch.no_grad()

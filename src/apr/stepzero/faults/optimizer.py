@@ -61,7 +61,9 @@ def _copies(original: Any) -> Any:
 
 def _one_less(original: Any) -> Any:
     def build(named: Any, **kwargs: Any) -> Any:
-        return original([pair for pair in named if not pair[0].endswith("layers.0.mlp.up_proj.weight")], **kwargs)
+        return original(
+            [pair for pair in named if not pair[0].endswith("layers.0.mlp.up_proj.weight")], **kwargs
+        )
 
     return build
 
@@ -79,7 +81,10 @@ def _eps(optimizer: torch.optim.Optimizer) -> None:
 def _coupled(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """Adam with L2 in the gradient, instead of AdamW."""
     return torch.optim.Adam(
-        [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in optimizer.param_groups],
+        [
+            {"params": group["params"], "weight_decay": group["weight_decay"]}
+            for group in optimizer.param_groups
+        ],
         lr=optimizer.param_groups[0]["lr"],
         betas=optimizer.param_groups[0]["betas"],
         eps=optimizer.param_groups[0]["eps"],

@@ -19,7 +19,9 @@ Document = dict[str, Any]
 def _fault(
     name: str, gate: str, says: str, edit: Callable[[Path], None], imitates: tuple[str, ...], **more: Any
 ) -> Fault:
-    return Fault(id=f"tokenizer.{name}", imitates=imitates, place="tokenizer", gate=gate, says=says, edit=edit, **more)
+    return Fault(
+        id=f"tokenizer.{name}", imitates=imitates, place="tokenizer", gate=gate, says=says, edit=edit, **more
+    )
 
 
 def _in_file(edit: Callable[[Contents], None]) -> Callable[[Path], None]:
