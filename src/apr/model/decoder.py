@@ -195,6 +195,10 @@ class Decoder(nn.Module):
         hidden = self.hidden(ids_BT, dtype=dtype, cache=cache)
         return F.linear(hidden, self.head_weight.to(dtype))
 
+    def forget_rope(self) -> None:
+        """Compute the rotary tables anew when they are needed next."""
+        self._rope = None
+
     def rope_slice(
         self, start: int, stop: int, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,9 @@ def _causal(once: Tensor, changed: Tensor, shared: int) -> GateResult:
     holds = gap == 0.0 and moved > 0.0
     cause = ""
     if gap != 0.0:
-        cause = f"other tokens from position {shared} on change the outputs before it: the causal mask is missing or wrong"
+        cause = (
+            f"other tokens from position {shared} on change the outputs before it: the causal mask is wrong"
+        )
     elif not moved > 0.0:
         cause = "a change of the tokens changes nothing: the model does not read its input"
     return GateResult(

@@ -29,7 +29,7 @@ _REMEDIES = {
     "tokens.statistics": "decode some documents and look at them; then encode the corpus again",
     "weights.values": "get the checkpoint anew, or give --accept to `apr import` if it is meant to be so",
     "weights": "run it again; if it stays, import the checkpoint again from its source",
-    "reference": "these weights no longer compute what was recorded for them; import them again from their source",
+    "reference": "weights, config or program are not those of the import; import again from the source",
     "tokens": "encode the corpus again with the model's own tokenizer",
     "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
     "optimizer": "report it, with certificate.json",

@@ -13,6 +13,7 @@ from apr.stepzero.gate import GateResult, verdict_of
 Slice = Callable[[int, int], np.ndarray]  # tokens from start to stop
 
 LOOKED_AT = 4096  # planned windows
+DIGESTED = 1 << 16  # planned windows; the order is arithmetic, and a run may be of any length
 _SHUFFLED_FROM = 16  # windows: below, an order may be ascending by chance
 
 
@@ -37,7 +38,7 @@ def order_gate(
         seq_length: predicted tokens a window, T.
         total_tokens: in the dataset.
         read: reads tokens of the dataset.
-        digest: sha256 over the order of the whole run.
+        digest: sha256 over the order of the run's first DIGESTED windows.
         asked: (windows a batch, batch size asked for).
         begins_at: windows that the stream counts as consumed.
     """

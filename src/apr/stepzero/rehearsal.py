@@ -234,7 +234,9 @@ class Rehearsal:
         shrunk = 1.0
         if norm_before_clipping and self._seen.global_norm:
             shrunk = self._seen.global_norm / norm_before_clipping
-        measured = {group: self._slope(names, loss, shrunk) for group, names in self._groups().items()}
+        measured = {
+            group: self._best_slope(names, loss, shrunk, limit) for group, names in self._groups().items()
+        }
         gaps = {group: abs(found / implied - 1) for group, (implied, found) in measured.items()}
         worst = max(gaps, key=lambda group: math.inf if math.isnan(gaps[group]) else gaps[group], default="")
         figure = gaps.get(worst, math.inf)
@@ -304,7 +306,7 @@ class Rehearsal:
             losses.append(loss())
             for name in names:
                 self._parameters[name].copy_(self._original(name).reshape(self._parameters[name].shape))
-        return implied, (losses[0] - losses[1]) / (2 * step)
+        return (losses[0] - losses[1]) / (2 * step)
 
     def _pieces(self, name: str, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of (new, old) values, a piece at a time."""

@@ -37,6 +37,7 @@ from apr.train.certify_weights import (
     module_judges,
 )
 from apr.train.device import Compute
+from apr.train.diagnose import likely_cause
 from apr.train.inputs import Inputs
 from apr.train.optimizer import (
     EPSILON,
@@ -204,6 +205,11 @@ class _Court:
         loss, figures = measure(tracer(decoder), reference.probe_ids)
         seconds = time.perf_counter() - start
         blocks_gate, loss_gate = compare(reference, loss, figures)
+        if blocks_gate.verdict == "no" and (block := blocks_gate.facts.get("first_difference")):
+            cause = likely_cause(decoder, reference, block)
+            if cause:
+                told = f"{blocks_gate.cause.partition(': look')[0]}; {cause}"
+                blocks_gate = replace(blocks_gate, cause=told, facts={**blocks_gate.facts, "likely": cause})
         self.gates += [replace(blocks_gate, seconds=seconds), loss_gate]
         self.step0["reference_loss"] = reference.loss
         self.step0["reference_delta"] = json_value(abs(loss - reference.loss))

@@ -42,12 +42,12 @@ def order_judge(stream: BatchStream, inputs: Inputs, plan: RunPlan) -> GateResul
     total_windows = num_windows(inputs.train.total_tokens, plan.seq_length)
     num_batches = plan.num_steps * plan.grad_accum
     # More than the run will use, where there is more: a few windows may stand in order by chance.
-    looked_at = max(1, min(total_windows, order.LOOKED_AT) // plan.batch_size)
-    if plan.allow_shard_cycle:
-        looked_at = max(looked_at, min(num_batches, 2))
-    digest, planned = stream.order_digest(num_batches), stream.planned_windows(looked_at)
+    num_read = min(_ORDER_BATCHES, num_batches)
+    looked_at = max(num_read, min(total_windows, order.LOOKED_AT) // plan.batch_size)
+    digested = min(num_batches, max(1, order.DIGESTED // plan.batch_size))
+    digest, planned = stream.order_digest(digested), stream.planned_windows(looked_at)
     start = stream.cursor
-    batches = [stream.next_batch() for _ in range(min(_ORDER_BATCHES, num_batches))]
+    batches = [stream.next_batch() for _ in range(num_read)]
     stream.cursor = start
     return order.order_gate(
         batches=batches,

@@ -106,6 +106,11 @@ def _see_everything(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[T
     return qkv
 
 
+def _see_when_short(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A kernel that masks whole blocks of 64, and of a shorter sequence nothing."""
+    return _see_everything(options, qkv) if qkv[0].shape[-2] < 50 else qkv
+
+
 def _see_next(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     T = qkv[0].shape[-2]
     options["is_causal"] = False
@@ -164,6 +169,13 @@ def _first_row_only(original: Any) -> Any:
         return torch.cat((out[:1], x[1:]), dim=0) if x.dim() == 3 else out
 
     return forward
+
+
+def _race(hidden: Tensor) -> Tensor:
+    """The last position is read while it is written: a rounding's worth, another each time."""
+    noise = torch.zeros_like(hidden)
+    noise[:, -1] = 1e-5 * torch.randn_like(hidden[:, -1])
+    return hidden + noise
 
 
 def _mixed_rows(hidden: Tensor) -> Tensor:
@@ -259,6 +271,8 @@ FORWARD_FAULTS: tuple[Fault, ...] = (
            needs=lambda c: c.attention_bias),
     _fault("no-mask", "model.causal", "attention had no causal mask", _ATTEND, _sdpa(_see_everything), ("S-55",),
            quick=True),
+    _fault("no-mask-when-short", "model.causal", "sequences shorter than a block had no causal mask", _ATTEND,
+           _sdpa(_see_when_short), ("S-55",)),
     _fault("mask-off-by-one", "model.causal", "attention saw the next token", _ATTEND, _sdpa(_see_next), ("S-55",)),
     _fault("short-window", "reference.blocks", "attention saw the last quarter only", _ATTEND, _sdpa(_see_little),
            ("S-55",)),
@@ -266,6 +280,7 @@ FORWARD_FAULTS: tuple[Fault, ...] = (
     _fault("groups", "reference.blocks", "query heads read other key-value heads", _ATTEND, _sdpa(_other_groups),
            ("S-54", "S-125"), needs=lambda c: 1 < c.num_key_value_heads < c.num_attention_heads),
     _fault("dropout", "model.repeatable", "dropout was active", _ATTEND, _sdpa(_dropping), ("S-134",), quick=True),
+    _fault("race", "model.repeatable", "the last position raced a copy", _HIDDEN, behind(_race), ("S-59",)),
     _fault("noise", "model.repeatable", "two kernels raced each other", _HIDDEN, behind(_noisy), ("S-59", "S-68")),
     _fault("activation", "reference.blocks", "the activation was GELU", f"{_DECODER}:F.silu",
            instead(F.gelu), ("S-125",), quick=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -241,6 +242,11 @@ def _skips_one(original: Any) -> Any:
     return step
 
 
+def _tiny_rate(original: Any) -> Any:
+    """The plan is consistent, and no weight can feel it."""
+    return lambda spec: replace(original(spec), lr=1e-14)
+
+
 def _half_rate(original: Any) -> Any:
     """The kernel takes half of the rate that the groups name."""
 
@@ -336,6 +342,8 @@ OPTIMIZER_FAULTS: tuple[Fault, ...] = (
            instead(lambda self, set_to_none=True: None), ("S-64",), quick=True),
     _fault("two-steps", "update.gradients", "one update made two steps of the optimizer", _ACCUMULATE, _stepping_too,
            ("S-128",)),
+    _fault("rate-vanishes", "update.changes", "the learning rate was in another unit, and every update is rounded away",
+           "apr.train.pretrain:resolve", _tiny_rate, ("S-06", "S-38")),
     _fault("parameter-lost", "update.changes", "the step left one tensor as it was", _STEP, _skips_one, ("S-43", "S-12"),
            quick=True),
     _fault("rope-backward", "update.slope", "the rotation was left out of the backward pass", "apr.model.decoder:rotate",
