@@ -13,8 +13,13 @@ from apr.stepzero.gate import GateResult, verdict_of
 Slice = Callable[[int, int], np.ndarray]  # tokens from start to stop
 
 LOOKED_AT = 4096  # planned windows
-DIGESTED = 1 << 16  # planned windows; the order is arithmetic, and a run may be of any length
+_DIGESTED = 1 << 16  # planned windows; the order is arithmetic, and a run may be of any length
 _SHUFFLED_FROM = 16  # windows: below, an order may be ascending by chance
+
+
+def digested_batches(num_batches: int, batch_size: int) -> int:
+    """How many of a run's batches the digest of its order covers: 65,536 windows, and one batch at least."""
+    return min(num_batches, max(1, _DIGESTED // batch_size))
 
 
 def order_gate(
@@ -38,7 +43,7 @@ def order_gate(
         seq_length: predicted tokens a window, T.
         total_tokens: in the dataset.
         read: reads tokens of the dataset.
-        digest: sha256 over the order of the run's first DIGESTED windows.
+        digest: sha256 over the order of the run's first `digested_batches`.
         asked: (windows a batch, batch size asked for).
         begins_at: windows that the stream counts as consumed.
     """

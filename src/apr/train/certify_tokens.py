@@ -41,11 +41,11 @@ def order_judge(stream: BatchStream, inputs: Inputs, plan: RunPlan) -> GateResul
     """Judge the first batches of the stream that the loop will use, and put it back to its start."""
     total_windows = num_windows(inputs.train.total_tokens, plan.seq_length)
     num_batches = plan.num_steps * plan.grad_accum
-    # More than the run will use, where there is more: a few windows may stand in order by chance.
     num_read = min(_ORDER_BATCHES, num_batches)
+    # More than the run will use, where there is more: a few windows may stand in order by chance.
     looked_at = max(num_read, min(total_windows, order.LOOKED_AT) // plan.batch_size)
-    digested = min(num_batches, max(1, order.DIGESTED // plan.batch_size))
-    digest, planned = stream.order_digest(digested), stream.planned_windows(looked_at)
+    digest = stream.order_digest(order.digested_batches(num_batches, plan.batch_size))
+    planned = stream.planned_windows(looked_at)
     start = stream.cursor
     batches = [stream.next_batch() for _ in range(num_read)]
     stream.cursor = start

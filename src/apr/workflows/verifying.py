@@ -25,6 +25,7 @@ from apr.data.shards import TokenDataset, open_dataset
 from apr.data.windows import num_windows, window_hashes
 from apr.stepzero.certificate import grade_of
 from apr.stepzero.gate import GateResult
+from apr.stepzero.order import digested_batches
 from apr.stepzero.verify import (
     Check,
     compared,
@@ -607,7 +608,8 @@ def _order_checks(
 
     stream = BatchStream(train, plan.seq_length, plan.batch_size, plan.seed, plan.allow_shard_cycle)
     if (gate := gates.get("data.order")) is not None:
-        digest = stream.order_digest(plan.num_steps * plan.grad_accum)
+        num_batches = digested_batches(plan.num_steps * plan.grad_accum, plan.batch_size)
+        digest = stream.order_digest(num_batches)
         claim = "the order of the windows is the one of the certificate"
         yield compared("dataset.order", claim, gate["facts"].get("order_sha256"), digest)
     if len(tokens) == 1:
