@@ -21,7 +21,7 @@ _BATCH, _TOKENS = 12, 96
 _PEAK_RATE = 6e-3
 # The residual stream of published models is small beside 1, so that the norm's epsilon counts. A model trained with
 # epsilon / SMALL^2 and scaled by SMALL afterwards computes the same with epsilon.
-_SMALL = 0.1
+_SMALL = 0.05
 _EPS = 1e-5
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
@@ -75,6 +75,7 @@ def make_models(folder: Path) -> dict[str, Path]:
     tokenizer = _tokenizer()
     made = {}
     for name, model in (("llama", _llama()), ("qwen2", _qwen2())):
+        _widen(model)
         _train(model, tokenizer)
         _scale_down(model)
         made[name] = folder / name
@@ -127,6 +128,16 @@ def _train(model: Any, tokenizer: Tokenizer) -> None:
         optimizer.zero_grad()
         if step % 100 == 99:
             print(f"  {type(model).__name__} step {step + 1}/{NUM_STEPS}: loss {loss.item():.3f}", flush=True)
+
+
+@torch.no_grad()
+def _widen(model: Any) -> None:
+    """Begin with biases and gates that count, as those of published models do; from 0.02 they stay near nothing."""
+    for layer in model.model.layers:
+        layer.mlp.gate_proj.weight *= 6
+        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
+            if projection.bias is not None:
+                projection.bias.normal_(0, 0.5)
 
 
 @torch.no_grad()

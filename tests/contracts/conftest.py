@@ -24,7 +24,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     made = Scene(tmp_path_factory.mktemp("scene"))
-    _ = made.learned, made.worn
+    _ = made.learned, made.worn, made.worn_without_reference
     torch.set_num_threads(before)
     return made
 

@@ -140,10 +140,21 @@ class Scene:
         )
 
     @cached_property
-    def worn(self) -> Path:
-        """The learned model with one matrix slightly off, under the reference of the intact one."""
+    def worn_weights(self) -> dict[str, np.ndarray]:
+        """Those of the learned model, with one matrix slightly off."""
         weights = {name: value.copy() for name, value in self.learned_weights.items()}
         weights["model.layers.1.mlp.down_proj.weight"] *= 1.02
+        return weights
+
+    @cached_property
+    def worn_without_reference(self) -> Path:
+        """The worn weights under no reference."""
+        path = self.new("worn.apr")
+        return make_model(path, oracle="none", tokenizer=self.tokenizer, weights=self.worn_weights)
+
+    @cached_property
+    def worn(self) -> Path:
+        """The worn weights under the reference of the intact ones."""
         with open_apr(self.learned) as file:
             reference = file.metadata[OWN_KEY]["reference"]
 
@@ -154,7 +165,7 @@ class Scene:
             self.new("worn.apr"),
             oracle="none",
             tokenizer=self.tokenizer,
-            weights=weights,
+            weights=self.worn_weights,
             edit_metadata=keep_reference,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apr.base.files import canonical_json, sha256_bytes
-from apr.stepzero.certificate import Certificate, grade_of
+from apr.stepzero.certificate import FORMAT, Certificate, grade_of
 from apr.stepzero.gate import GateResult, Verdict
 
 
@@ -36,6 +36,8 @@ CERTIFICATE = Certificate(
         {"gates": (gate(gate_id="reference.loss"), gate(figure=1.0000001))},
         {"gates": (gate(gate_id="reference.loss"), gate(facts={"n": 2}))},
         {"gates": (gate(gate_id="reference.loss"), gate("not known"))},
+        {"gates": (gate(gate_id="reference.loss"), gate(cause="it is too high"))},
+        {"required": frozenset({"update.slope"})},
         {"step0": {**CERTIFICATE.step0, "val_loss": 2.0000001}},
         {"inputs": {"init": "ac", "plan": "cd"}},
     ],
@@ -64,10 +66,13 @@ def test_the_digest_is_of_the_document_without_it() -> None:
     digest = document.pop("digest")
     assert digest == sha256_bytes(canonical_json(document))
     assert list(document) == [
-        *("format", "grade", "verdict", "comparison", "gates", "step0", "inputs", "environment"),
-        "evidence_digest",
+        *("format", "grade", "verdict", "comparison", "not_judged", "gates", "step0", "inputs"),
+        *("environment", "evidence_digest"),
     ]
-    assert set(document["gates"][0]) == {"id", "claim", "verdict", "figure", "limit", "seconds", "facts"}
+    assert document["format"] == FORMAT == "apr-certificate-2"
+    assert set(document["gates"][0]) == {
+        *("id", "claim", "verdict", "figure", "limit", "cause", "seconds", "facts")
+    }
 
 
 def test_a_figure_that_is_not_finite_can_be_sealed() -> None:
@@ -89,6 +94,15 @@ def test_one_no_is_no(verdicts: tuple[Verdict, ...], verdict: str, first: int | 
     assert found.verdict == verdict
     refusal = found.first_refusal
     assert (refusal.id if refusal else None) == (None if first is None else str(first))
+
+
+def test_a_required_gate_that_was_not_judged_is_a_no() -> None:
+    whole = replace(CERTIFICATE, required=frozenset({"reference.loss", "loss.step0"}))
+    assert (whole.verdict, whole.not_judged) == ("yes", ())
+    short = replace(CERTIFICATE, required=whole.required | {"update.slope", "model.built"})
+    assert (short.verdict, short.not_judged) == ("no", ("model.built", "update.slope"))
+    assert short.first_refusal is None
+    assert short.to_dict()["not_judged"] == ["model.built", "update.slope"]
 
 
 @pytest.mark.parametrize(

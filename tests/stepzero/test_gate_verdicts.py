@@ -47,9 +47,15 @@ def loss_gate(loss: float, *, init: bool = True, reference: bool = False) -> Gat
     )
 
 
-def optimizer(moment: float = 0.0, have: float = 1e-4) -> GateResult:
-    planned = [(0, 1e-5, 1e-5), (9, 1e-4, have)]
-    return gates.optimizer_gate(num_state_tensors=0, max_moment=moment, planned=planned)
+def optimizer(moment: float = 0.0, step: float = 0.0) -> GateResult:
+    return gates.optimizer_gate(num_state_tensors=0, max_moment=moment, max_step=step)
+
+
+def settings(**changes: Any) -> GateResult:
+    """A matrix and a norm, as planned; a change of None takes a tensor out of the optimizer."""
+    planned = {"matrix": (0.01, 0.9, 0.95, 1e-8), "norm": (0.0, 0.9, 0.95, 1e-8)}
+    held = {name: value for name, value in {**planned, **changes}.items() if value is not None}
+    return gates.optimizer_settings_gate(planned=planned, read_back=held)
 
 
 CASES: list[tuple[str, Callable[[], GateResult], str]] = [
@@ -71,8 +77,6 @@ CASES: list[tuple[str, Callable[[], GateResult], str]] = [
     ("file.config", lambda: gates.config_gate(config={"a": 1}, differences=["a is 1, not 2"]), "no"),
     ("weights.coverage", lambda: gates.coverage_gate(expected=3, found=3, num_parameters=9, tied=True), "yes"),
     ("weights.coverage", lambda: gates.coverage_gate(expected=3, found=2, num_parameters=9, tied=True), "no"),
-    ("weights.memory", lambda: gates.memory_gate(num_tensors=3, num_compared_bytes=9, tie_is_one_storage=True), "yes"),
-    ("weights.memory", lambda: gates.memory_gate(num_tensors=3, num_compared_bytes=9, tie_is_one_storage=False), "no"),
     *(
         ("loss.random_init", lambda loss=loss: gates.random_init_gate(loss=loss, num_tokens=9, vocab_size=V), verdict)
         for loss, verdict in [
@@ -86,19 +90,29 @@ CASES: list[tuple[str, Callable[[], GateResult], str]] = [
     ("loss.step0", lambda: loss_gate(0.51), "yes"),
     ("loss.step0", lambda: loss_gate(0.49), "no"),
     ("loss.step0", lambda: loss_gate(math.nan), "no"),
-    # with one: only the upper limit of INV-TRAIN-005
+    # with one: the same lower limit, and the upper one of INV-TRAIN-005
     ("loss.step0", lambda: loss_gate(9.9, reference=True), "yes"),
-    ("loss.step0", lambda: loss_gate(0.4, reference=True), "yes"),
     ("loss.step0", lambda: loss_gate(10.1, reference=True), "no"),
+    ("loss.step0", lambda: loss_gate(0.51, reference=True), "yes"),
+    ("loss.step0", lambda: loss_gate(0.49, reference=True), "no"),
     ("loss.step0", lambda: loss_gate(0.0, reference=True), "no"),
     ("loss.step0", lambda: loss_gate(math.nan, reference=True), "no"),
-    # from scratch: twice ln V
+    # from scratch: up to twice ln V
+    ("loss.step0", lambda: loss_gate(0.49, init=False), "no"),
     ("loss.step0", lambda: loss_gate(2 * LN_V - 0.1, init=False), "yes"),
     ("loss.step0", lambda: loss_gate(2 * LN_V + 0.1, init=False), "no"),
     ("optimizer.fresh", optimizer, "yes"),
     ("optimizer.fresh", lambda: optimizer(moment=1e-9), "no"),
     ("optimizer.fresh", lambda: optimizer(moment=math.nan), "no"),
-    ("optimizer.fresh", lambda: optimizer(have=1.001e-4), "no"),
+    ("optimizer.fresh", lambda: optimizer(step=1.0), "no"),
+    ("optimizer.settings", settings, "yes"),
+    ("optimizer.settings", lambda: settings(matrix=(0.1, 0.9, 0.95, 1e-8)), "no"),
+    ("optimizer.settings", lambda: settings(norm=(0.01, 0.9, 0.95, 1e-8)), "no"),
+    ("optimizer.settings", lambda: settings(matrix=(0.01, 0.95, 0.9, 1e-8)), "no"),
+    ("optimizer.settings", lambda: settings(norm=(0.0, 0.9, 0.999, 1e-8)), "no"),
+    ("optimizer.settings", lambda: settings(matrix=(0.01, 0.9, 0.95, 1e-6)), "no"),
+    ("optimizer.settings", lambda: settings(norm=None), "no"),
+    ("optimizer.settings", lambda: settings(other=(0.0, 0.9, 0.95, 1e-8)), "no"),
     ("reference.loss", lambda: gates.reference_absent_gate("none recorded"), "not known"),
 ]  # fmt: skip
 
@@ -111,6 +125,7 @@ def test_verdict(gate_id: str, judge: Callable[[], GateResult], verdict: str) ->
     result = judge()
     assert (result.id, result.verdict) == (gate_id, verdict)
     assert result.claim
+    assert bool(result.cause) is (verdict == "no")  # a refusal says why
 
 
 def test_a_worse_checkpoint_than_random_is_refused_whatever_the_unigram_entropy() -> None:

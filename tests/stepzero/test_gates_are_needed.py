@@ -13,6 +13,7 @@ from apr.aprfile import metadata
 from apr.aprfile.reader import AprFile, Checksums
 from apr.arch.config import TransformerConfig
 from apr.convert import hf_config, hf_source, safetensors_files
+from apr.data import shards
 from apr.model import load
 from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.gate import GateResult
@@ -67,13 +68,6 @@ def the_single_file(folder: Path) -> tuple[Path, ...]:
     return (folder / "model.safetensors",)
 
 
-open_dataset = inputs.open_dataset
-
-
-def unlooked_at(folder: Path) -> Any:
-    return open_dataset(folder, "structure")
-
-
 ANY_LENGTH = property(lambda config: ("max_position_embeddings", config.max_position_embeddings))
 
 # Gates that speak through errors: a fault, and the checks without which it gets through.
@@ -106,7 +100,7 @@ CHECKS: dict[str, tuple[str, Switch]] = {
         "tokenizer.other-shards",
         checks_off((inputs.Inputs, "_check_dataset", whatever), gate_id="tokens.tokenizer"),
     ),
-    "tokens.shards": ("shards.documents", checks_off((inputs, "open_dataset", unlooked_at))),
+    "tokens.shards": ("shards.extra", checks_off((shards, "_check_structure", whatever))),
     "tokens.ids": (
         "shards.greater-id",
         checks_off((inputs.Inputs, "_check_dataset", whatever), gate_id="tokens.ids"),
@@ -140,7 +134,7 @@ JUDGES: dict[str, str] = {
     "model.causal": "forward.no-mask-when-short",
     "model.rows": "forward.first-row",
     "loss.random_init": "forward.placeholder",
-    "loss.step0": "forward.too-good",
+    "loss.step0": "forward.too-bad",
     "optimizer.settings": "optimizer.betas",
     "optimizer.schedule": "schedule.long-horizon",
     "update.gradients": "optimizer.gradients-kept",
@@ -153,7 +147,7 @@ JUDGES: dict[str, str] = {
     "log.messages": "loader.warns",
 }
 # What a fault that got through may still end in, behind step zero: a crash is no refusal.
-CRASHES = {"shards.greater-id": "IndexError", "forward.other-type": "RuntimeError", "shards.documents": "ValueError"}
+CRASHES = {"shards.greater-id": "IndexError", "forward.other-type": "RuntimeError"}
 
 
 @pytest.fixture(scope="module")

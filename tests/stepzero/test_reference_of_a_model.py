@@ -22,7 +22,15 @@ from apr.stepzero.errors import OracleFailed, ReferenceMalformed
 from apr.stepzero.figures import block_figures, relative_difference
 from apr.stepzero.oracle import record_with_transformers
 from apr.stepzero.probe import PROBE_TOKENS, plain_probe_ids, probe_ids, probe_text
-from apr.stepzero.reference import BLOCK_TOLERANCE, LOSS_TOLERANCE, compare, measure, parse_reference
+from apr.stepzero.reference import (
+    BLOCK_TOLERANCE,
+    LOSS_TOLERANCE,
+    TRAINING_TOLERANCE,
+    compare,
+    measure,
+    parse_reference,
+    training_gate,
+)
 from apr.tokenizer.engine import TextTokenizer
 from tiny import CONFIG, QWEN_LIKE, make_tokenizer, make_weights
 
@@ -145,7 +153,8 @@ def test_a_planted_fault_is_named(recorded: dict[str, Any], config: TransformerC
     blocks, loss = judge(recorded[config.family], replace(config, **changes), weights)
     assert blocks.verdict == "no"
     assert blocks.facts["first_difference"] == first
-    assert blocks.figure.startswith(f"{first} differs by ")
+    assert blocks.figure == blocks.facts["difference"] > BLOCK_TOLERANCE == blocks.limit
+    assert blocks.cause.startswith(first)
     assert loss.figure > 0
 
 
@@ -212,6 +221,32 @@ def test_another_number_of_blocks_is_a_no(recorded: dict[str, Any]) -> None:
     reference = recorded["qwen2"]
     blocks, _ = compare(reference, reference.loss, reference.blocks[:-1])
     assert blocks.verdict == "no"
+    assert "3 blocks" in blocks.cause
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset", "verdict"),
+    [
+        ("fp32", 9e-4, "yes"),
+        ("fp32", -1.1e-3, "no"),
+        ("fp32", 1.1e-3, "no"),
+        ("bf16", 0.9, "yes"),
+        ("bf16", -1.1, "no"),
+        ("bf16", 1.1, "no"),
+        ("fp32", math.nan, "no"),
+        ("bf16", math.inf, "no"),
+    ],
+)
+def test_the_training_loss_must_be_the_references(
+    recorded: dict[str, Any], dtype: str, offset: float, verdict: str
+) -> None:
+    """Offsets in nats for fp32, in units of the limit for bf16."""
+    reference, limit = recorded["llama"], TRAINING_TOLERANCE[dtype]
+    shift = offset if dtype == "fp32" else offset * limit
+    gate = training_gate(reference, reference.loss + shift, dtype)
+    assert (gate.id, gate.verdict, gate.limit) == ("reference.training", verdict, limit)
+    assert bool(gate.cause) is (verdict == "no")
+    assert gate.facts["dtype"] == dtype
 
 
 @pytest.mark.parametrize(

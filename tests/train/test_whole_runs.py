@@ -20,6 +20,7 @@ from apr.base.errors import AprError, Interrupted
 from apr.base.files import canonical_json, sha256_bytes
 from apr.evals.loss import EvalLoss
 from apr.stepzero.errors import StepZeroRefused
+from apr.train import certify as certify_module
 from apr.train import checkpoint as checkpoint_module
 from apr.train import loop as loop_module
 from apr.train import pretrain as pretrain_module
@@ -37,6 +38,15 @@ QUICK: dict[str, Any] = {
     "num_steps": 5, "batch_size": 2, "seq_length": 32, "grad_accum": 2, "steps_per_epoch": 2,
     "val_tokens": 256, "device": "cpu", "dtype": "fp32", "lr": 1e-3, "warmup_steps": 2,
 }  # fmt: skip
+
+
+# The gates of a certificate, in order.
+TOKENS = ("tokens.tokenizer", "tokens.ids", "tokens.split", "tokens.statistics", "tokens.sample", "tokens.eos")
+MODULE = ("model.built", "model.placement", "model.repeatable", "model.causal", "model.rows")
+UPDATE = (
+    *("optimizer.settings", "optimizer.schedule", "data.order", "update.gradients", "update.changes"),
+    *("update.size", "update.loss", "update.slope", "optimizer.fresh"),
+)
 
 
 @dataclass(frozen=True)
@@ -182,10 +192,12 @@ def test_best_is_the_lowest_validation_loss(ran: Ran) -> None:
 def test_the_certificate_holds_every_gate_and_its_digests(ran: Ran, tiny_apr: Path) -> None:
     document = read_json(ran.path / "certificate.json")
     assert [gate["id"] for gate in document["gates"]] == [
-        *("file.container", "file.config", "tokens.tokenizer", "tokens.ids", "tokens.split"),
-        *("weights.coverage", "weights.memory", "reference.blocks", "reference.loss"),
-        *("loss.random_init", "loss.step0", "optimizer.fresh", "optimizer.settings"),
+        *("file.container", "file.config", *TOKENS[:5], "tokens.probe", *TOKENS[5:]),
+        *("weights.coverage", "weights.memory", "weights.values", *MODULE),
+        *("reference.blocks", "reference.loss", "reference.training", "loss.random_init", "loss.step0"),
+        *(*UPDATE, "weights.untouched", "log.messages"),
     ]
+    assert document["not_judged"] == []
     assert {gate["verdict"] for gate in document["gates"]} == {"yes"}
     assert (document["grade"], document["verdict"], document["comparison"]) == ("B", "yes", "equality")
     digest = document.pop("digest")
@@ -239,7 +251,7 @@ def test_no_steps_write_the_same_start_twice(run: Runner, tiny_apr: Path) -> Non
 
 
 def test_a_checkpoint_of_a_run_can_start_the_next(run: Runner, ran: Ran) -> None:
-    after = run(init=ran.path / "ckpt" / "epoch-003.apr", num_steps=1, lr=1e-9)
+    after = run(init=ran.path / "ckpt" / "epoch-003.apr", num_steps=1, lr=1e-5)
     step0 = after.record["certificate"]["step0"]
     assert step0["val_loss"] == pytest.approx(ran.record["final_val_loss"], abs=1e-6)
     assert after.record["certificate"]["grade"] == "B"
@@ -314,7 +326,7 @@ def test_a_nan_ends_the_run_before_the_update(
 
     def poisoned(*arguments: Any) -> torch.Tensor:
         calls.append(1)
-        return real(*arguments) * (math.nan if len(calls) > 6 else 1.0)
+        return real(*arguments) * (math.nan if len(calls) > 8 else 1.0)  # two of them rehearse
 
     monkeypatch.setattr(loop_module, "next_token_loss", poisoned)
     with pytest.raises(NotFinite) as caught:
@@ -326,6 +338,35 @@ def test_a_nan_ends_the_run_before_the_update(
         3,
         ["ckpt/epoch-001.apr"],
     )
+
+
+def test_a_nan_in_the_rehearsal_is_of_the_first_step(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = loop_module.next_token_loss
+    monkeypatch.setattr(loop_module, "next_token_loss", lambda *arguments: real(*arguments) * math.nan)
+    with pytest.raises(NotFinite) as caught:
+        run(run_dir=tmp_path / "run")
+    assert caught.value.step == 1
+    record = read_json(tmp_path / "run" / "record.json")
+    assert (record["outcome"], record["steps"], record["checkpoints"]) == ("DIVERGED", 0, [])
+
+
+def test_a_learning_rate_that_rounding_swallows_is_refused(run: Runner, tmp_path: Path) -> None:
+    with pytest.raises(StepZeroRefused) as caught:
+        run(lr=1e-9, run_dir=tmp_path / "run")
+    assert caught.value.gate == "update.changes"
+    assert "rounding" in caught.value.cause
+    assert "--lr" in caught.value.advice
+
+
+def test_step_zero_takes_no_longer_for_a_longer_run(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of a run of any length is judged by its beginning."""
+    monkeypatch.setattr(pretrain_module._Run, "_train", lambda self, zero, ledger: "BUDGET_DONE")
+    certificate = run(num_steps=10**9, grad_accum=1000, allow_shard_cycle=True).record["certificate"]
+    (gate,) = (gate for gate in certificate["gates"] if gate["id"] == "data.order")
+    assert (gate["verdict"], gate["facts"]["num_batches_read"]) == ("yes", 2)
+    assert gate["seconds"] < 60
 
 
 def test_a_gate_that_says_no_ends_it_before_the_first_step(run: Runner, tmp_path: Path) -> None:
@@ -429,12 +470,12 @@ def test_windows_that_were_not_consumed_are_noticed(
 ) -> None:
     """INV-TRAIN-012."""
 
-    class Forgetful(pretrain_module.BatchStream):
+    class Forgetful(certify_module.BatchStream):
         def next_batch(self) -> Any:
             self.cursor -= self.cursor == 4
             return super().next_batch()
 
-    monkeypatch.setattr(pretrain_module, "BatchStream", Forgetful)
+    monkeypatch.setattr(certify_module, "BatchStream", Forgetful)
     with pytest.raises(TokensMiscounted) as caught:
         run(run_dir=tmp_path / "run")
     assert (caught.value.planned, caught.value.consumed) == (20 * 32, 19 * 32)
@@ -463,15 +504,7 @@ def test_from_scratch_has_no_checkpoint_to_certify(run: Runner, tmp_path: Path, 
     certificate = ran.record["certificate"]
     assert certificate["grade"] is None
     assert [gate["id"] for gate in certificate["gates"]] == [
-        *(
-            "tokens.tokenizer",
-            "tokens.ids",
-            "tokens.split",
-            "loss.random_init",
-            "loss.step0",
-            "optimizer.fresh",
-            "optimizer.settings",
-        )
+        *(*TOKENS, *MODULE, "loss.random_init", "loss.step0", *UPDATE, "log.messages")
     ]
     assert certificate["step0"]["val_loss"] == pytest.approx(math.log(config.vocab_size), abs=0.5)
     assert certificate["step0"]["reference_loss"] is None

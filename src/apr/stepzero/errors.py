@@ -24,6 +24,7 @@ _REMEDIES = {
     "file": "import the checkpoint again from its source",
     "model": "this is the program and not the file: report it, with certificate.json",
     "update": "this is the program and not the file: report it, with certificate.json",
+    "update.changes": "give a greater --lr where it is lost in rounding; else report it, with certificate.json",
     "data": "report it, with certificate.json",
     "log": "find out what the message means for this run, and report it",
     "tokens.statistics": "decode some documents and look at them; then encode the corpus again",

@@ -137,8 +137,12 @@ class Rehearsal:
             facts={"num_trainable": len(names), "global_norm": self._seen.global_norm},
         )
 
-    def changes_gate(self) -> GateResult:
-        """Every trainable tensor changed, and every frozen one is as it was."""
+    def changes_gate(self, lr: float) -> GateResult:
+        """Every trainable tensor changed, and every frozen one is as it was.
+
+        Args:
+            lr: learning rate of the update; AdamW's first step moves no element further.
+        """
         same, moved = [], []
         for name, value in self._parameters.items():
             changed = any(not torch.equal(new, old) for new, old in self._pieces(name, value))
@@ -151,6 +155,8 @@ class Rehearsal:
             cause = f"the update left {same[0]} as it was" + (
                 f", and {len(same) - 1} more" if same[1:] else ""
             )
+            if lr <= self._rounding(same[0]):
+                cause += f": a step of {lr:.3g} is lost in the rounding of its values, so nothing would train there"
         elif moved:
             cause = f"the update changed {moved[0]}, which is frozen"
         return GateResult(
@@ -162,6 +168,11 @@ class Rehearsal:
             cause=cause,
             facts={"num_frozen": len(self._parameters) - len(self._trainable)},
         )
+
+    def _rounding(self, name: str) -> float:
+        """What rounding may take of a step in the tensor's smallest value."""
+        value = self._parameters[name].detach()
+        return float(value.abs().min()) * torch.finfo(value.dtype).eps
 
     def size_gate(self, expected: ExpectedUpdate, reported_norm: float | None = None) -> GateResult:
         """Every element moved as AdamW's first step implies, and the gradient was clipped as asked.

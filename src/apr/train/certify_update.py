@@ -18,6 +18,7 @@ from apr.stepzero.gate import GateResult, timed
 from apr.stepzero.reference import TRAINING_TOLERANCE
 from apr.stepzero.rehearsal import ExpectedUpdate, Rehearsal
 from apr.train.device import Compute
+from apr.train.errors import NotFinite
 from apr.train.inputs import InitFile
 from apr.train.loop import Update, make_update
 from apr.train.optimizer import EPSILON, set_learning_rate
@@ -57,7 +58,11 @@ def rehearse(
     )
 
     def update() -> None:
-        made.append(make_update(decoder, optimizer, batches, step, plan, compute))
+        try:
+            made.append(make_update(decoder, optimizer, batches, step, plan, compute))
+        except NotFinite as error:
+            error.step = 1  # it is the first that is rehearsed, with another's learning rate
+            raise
 
     def first() -> GateResult:
         rehearsal.carry_out(update)
@@ -67,7 +72,7 @@ def rehearse(
         found = [timed(first)]
         if found[0].verdict == "yes":
             found += [
-                timed(rehearsal.changes_gate),
+                timed(lambda: rehearsal.changes_gate(expected.lr)),
                 timed(lambda: rehearsal.size_gate(expected, made[0].grad_norm)),
             ]
     finally:

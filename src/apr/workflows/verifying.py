@@ -25,7 +25,6 @@ from apr.data.shards import TokenDataset, open_dataset
 from apr.data.windows import num_windows, window_hashes
 from apr.stepzero.certificate import grade_of
 from apr.stepzero.gate import GateResult
-from apr.stepzero.order import digested_batches
 from apr.stepzero.verify import (
     Check,
     compared,
@@ -604,7 +603,9 @@ def _order_checks(
     gates: Mapping[str, Any], train: TokenDataset, plan: RunPlan, tokens: list[int]
 ) -> Iterator[Check]:
     """The order of the windows is arithmetic: how many tokens every step saw follows from it."""
-    from apr.data.batches import BatchStream  # torch, which nothing else here needs
+    # These two bring torch, which nothing else here needs.
+    from apr.data.batches import BatchStream
+    from apr.stepzero.order import digested_batches
 
     stream = BatchStream(train, plan.seq_length, plan.batch_size, plan.seed, plan.allow_shard_cycle)
     if (gate := gates.get("data.order")) is not None:

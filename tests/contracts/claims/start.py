@@ -61,9 +61,10 @@ def worn_copy_is_refused(scene: Scene) -> None:
     assert "reference" in worn.stderr.strip().splitlines()[-1]
     assert worn.read("record.json")["outcome"] == "REFUSED"
     assert not (worn.run_dir / "ckpt").exists(), "a checkpoint was written of a worn copy"
-    certificate = worn.read("certificate.json")
-    loss = next(gate for gate in certificate["gates"] if gate["id"] == "loss.step0")
-    assert loss["verdict"] == "yes", "the worn copy is caught by a threshold already: it shows nothing"
+    refused = [gate["id"] for gate in worn.read("certificate.json")["gates"] if gate["verdict"] == "no"]
+    assert refused[0].startswith("reference."), f"the worn copy is refused at {refused[0]}"
+    unknown = scene.pretrain("--init", scene.worn_without_reference, steps=1)
+    assert unknown.code == 0, "the worn copy is caught by a threshold already: it shows nothing"
 
 
 def optimizer_is_fresh(scene: Scene) -> None:

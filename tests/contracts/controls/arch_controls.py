@@ -24,6 +24,7 @@ from contracts.controls.arch_plants import (
     names_not_looked_at,
     neighbours,
     no_rotation,
+    nobody_reads_the_text,
     preset,
     repeat,
     rounded_on_cuda,
@@ -31,7 +32,7 @@ from contracts.controls.arch_plants import (
     vocabulary_not_checked,
     without_bias,
 )
-from contracts.controls.init_plants import attribute
+from contracts.controls.init_plants import attribute, refused_and_seen
 from contracts.controls.plant import ARCH, Control, allocate_first, fall_back_to_random, fill_in
 
 # Every field of the preset, with a value that a wrong preset has had or might have.
@@ -142,8 +143,13 @@ ARCH_CONTROLS: dict[str, tuple[Control, ...]] = {
     ARCH + "006": (
         Control(
             defect="shards of any tokenizer are taken",
-            sees="the command exited 0",
+            sees="refused as APR409, not as APR622",  # an id that the tokenizer at hand does not have
             plant=hashes_not_compared,
+        ),
+        Control(
+            defect="shards of any tokenizer are taken and their text is not looked at",
+            sees="the command exited 0",
+            plant=nobody_reads_the_text,
         ),
         Control(
             defect="from scratch too a smaller tokenizer is taken",
@@ -182,6 +188,8 @@ ARCH_CONTROLS: dict[str, tuple[Control, ...]] = {
         Control(
             defect="the CUDA builder ignores the checkpoint", sees="did not come to", plant=cuda_ignores_init
         ),
-        Control(defect="weights on CUDA are rounded", sees="is not the file's", plant=rounded_on_cuda),
+        *refused_and_seen(
+            "weights on CUDA are rounded", "weights.memory", "is not the file's", rounded_on_cuda
+        ),
     ),
 }

@@ -15,10 +15,11 @@ from apr.arch.presets import PRESETS
 from apr.model import decoder, load
 from apr.model.initialise import random_decoder
 from apr.stepzero import gates
+from apr.stepzero.gate import not_known
 from apr.tokenizer.engine import TextTokenizer
-from apr.train import certify, inputs
+from apr.train import certify, certify_tokens, inputs
 from apr.train.errors import VocabularyMismatch
-from contracts.controls.init_plants import attribute, tolerances_off
+from contracts.controls.init_plants import attribute, tolerances_off, unheeded
 from contracts.controls.plant import Plant
 from contracts.scene import Scene
 from tiny import CONFIG
@@ -127,6 +128,16 @@ def hashes_not_compared(patch: pytest.MonkeyPatch, scene: Scene) -> None:
         return original(**facts | {"shards_sha256": {}})
 
     patch.setattr(gates, "tokenizer_gate", trusting)
+
+
+def nobody_reads_the_text(patch: pytest.MonkeyPatch, scene: Scene) -> None:
+    """Nobody asks which tokenizer made the shards, or what their ids say."""
+
+    def unread(inputs: Any, engine: Any) -> Any:
+        return not_known("tokens.sample", "documents give their ids again", "nobody looked")
+
+    unheeded(hashes_not_compared)(patch, scene)
+    patch.setattr(certify_tokens, "_sample", unread)
 
 
 def bound_only_from_scratch(patch: pytest.MonkeyPatch, scene: Scene) -> None:

@@ -27,6 +27,7 @@ from contracts.controls.init_plants import (
     other_rope_base,
     path_in_lineage,
     random_weights_loaded,
+    refused_and_seen,
     schedule_goes_on,
     seconds_in_evidence,
     time_in_metadata,
@@ -72,12 +73,13 @@ INIT_CONTROLS: dict[str, tuple[Control, ...]] = {
             sees="step0_val_loss is",
             plant=attribute(initialise, "_STD", 0.021),
         ),
-        Control(
-            defect="the warm-up is not applied",
-            sees="train_loss is",
-            plant=attribute(plan, "learning_rate", flat_schedule),
+        *refused_and_seen(
+            "the warm-up is not applied",
+            "optimizer.schedule",
+            "train_loss is",
+            attribute(plan, "learning_rate", flat_schedule),
         ),
-        Control(defect="windows are read in order", sees="train_loss is", plant=windows_in_order),
+        *refused_and_seen("windows are read in order", "data.order", "train_loss is", windows_in_order),
         Control(
             defect="a checkpoint is loaded unasked", sees="step0_val_loss is|exit code", plant=loads_unasked
         ),
@@ -134,12 +136,13 @@ INIT_CONTROLS: dict[str, tuple[Control, ...]] = {
         Control(
             defect="the reference tolerance is ignored", sees="a worn copy was taken", plant=tolerances_off
         ),
-        Control(
-            defect="the weights are not loaded",
-            sees="validation loss .* with the checkpoint",
-            plant=random_weights_loaded,
+        *refused_and_seen(
+            "the weights are not loaded",
+            "weights.memory",
+            "validation loss .* with the checkpoint",
+            random_weights_loaded,
         ),
-        Control(defect="another rotary base", sees="from its reference", plant=other_rope_base),
+        *refused_and_seen("another rotary base", "model.built", "from its reference", other_rope_base),
         Control(defect="the reference is not read", sees="compared with no reference", plant=no_reference),
         Control(
             defect="the control is the checkpoint",
@@ -154,7 +157,9 @@ INIT_CONTROLS: dict[str, tuple[Control, ...]] = {
             plant=moments_of_before,
         ),
         Control(defect="the step counter goes on", sees="the counters are", plant=counter_goes_on),
-        Control(defect="the schedule goes on", sees="the schedule runs", plant=schedule_goes_on),
+        *refused_and_seen(
+            "the schedule goes on", "optimizer.schedule", "the schedule runs", schedule_goes_on
+        ),
         Control(defect="the optimizer is built first", sees="the order was", plant=optimizer_before_weights),
     ),
     INIT + "010": (

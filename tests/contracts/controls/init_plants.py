@@ -25,8 +25,17 @@ from apr.stepzero import reference
 from apr.train import certify, checkpoint, inputs, pretrain
 from apr.train.plan import RunPlan
 from apr.train.spec import RunSpec
-from contracts.controls.plant import Plant
+from contracts.controls.plant import Control, Plant
 from contracts.scene import Scene
+
+
+def refused_and_seen(defect: str, gate: str, sees: str, plant: Plant) -> tuple[Control, Control]:
+    """A defect that a gate of step zero refuses, and the same where nobody heeds step zero."""
+    refused = rf"step zero refused the run at its gate {gate}: "
+    return (
+        Control(defect=defect, sees=refused, plant=plant),
+        Control(defect=f"{defect} and step zero is not heeded", sees=sees, plant=unheeded(plant)),
+    )
 
 
 def attribute(module: Any, name: str, value: Any) -> Plant:
@@ -92,6 +101,18 @@ def family_becomes_llama(patch: pytest.MonkeyPatch, scene: Scene) -> None:
 def tolerances_off(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     for name in ("LOSS_TOLERANCE", "BLOCK_TOLERANCE"):
         patch.setattr(reference, name, 1e9)
+    patch.setattr(reference, "TRAINING_TOLERANCE", dict.fromkeys(("fp32", "bf16"), 1e9))
+
+
+def unheeded(plant: Plant) -> Plant:
+    """A defect, and nobody heeds what step zero says of it: the falsifier must see it without that help."""
+
+    def both(patch: pytest.MonkeyPatch, scene: Scene) -> None:
+        plant(patch, scene)
+        patch.setattr(certify._Court, "refused", False)
+        patch.setattr(pretrain._Run, "_require_passed", lambda self, certificate: None)
+
+    return both
 
 
 def random_weights_loaded(patch: pytest.MonkeyPatch, scene: Scene) -> None:

@@ -19,14 +19,15 @@ def _fault(
     name: str,
     gate: str,
     says: str,
-    target: str,
+    targets: str | tuple[str, ...],
     wrap: Callable[[Any], Any],
     imitates: tuple[str, ...],
     **more: Any,
 ) -> Fault:
+    places = (targets,) if isinstance(targets, str) else targets
     return Fault(
         id=f"forward.{name}", imitates=imitates, place="forward", gate=gate, says=says,
-        patches=(Patch(target=target, wrap=wrap),), **more,
+        patches=tuple(Patch(target=target, wrap=wrap) for target in places), **more,
     )  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def _validation(value: float, *, first: bool) -> Callable[[Any], Any]:
             nonlocal calls
             calls += 1
             found = original(*args, **kwargs)
-            return replace(found, loss=value) if first or calls > 1 else found
+            return replace(found, loss=value) if first == (calls == 1) else found
 
         return loss
 
@@ -252,7 +253,8 @@ def _validation(value: float, *, first: bool) -> Callable[[Any], Any]:
 _ATTEND = "apr.model.decoder:F.scaled_dot_product_attention"
 _HIDDEN = "apr.model.decoder:Decoder.hidden"
 _NORM = "apr.model.decoder:RMSNorm.forward"
-_CROSS_ENTROPY = "apr.model.adapters:next_token_loss"
+# One function, looked up in evaluation and in training.
+_CROSS_ENTROPY = ("apr.model.adapters:next_token_loss", "apr.train.loop:next_token_loss")
 
 FORWARD_FAULTS: tuple[Fault, ...] = (
     _fault("no-rope", "reference.blocks", "positions were not turned at all", f"{_DECODER}:rotate",

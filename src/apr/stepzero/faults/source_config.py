@@ -84,6 +84,12 @@ def _scaled(**scaling: Any) -> Callable[[Path], None]:
     return lambda folder: _write_rope(folder, {"rope_theta": _rope(folder)["rope_theta"]} | scaling)
 
 
+def _yarn(folder: Path) -> None:
+    trained = read_config(folder)["max_position_embeddings"] // 4
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": trained}
+    _write_rope(folder, {"rope_theta": _rope(folder)["rope_theta"]} | rope)
+
+
 def _heads_contradicted(folder: Path) -> None:
     num_heads, _, head_dim = heads(folder)
     edit_config(folder, num_attention_heads=2 * num_heads, head_dim=head_dim)
@@ -188,7 +194,7 @@ CONFIG_FAULTS: tuple[Fault, ...] = (
     _fault(
         "rope-scaling-unsupported",
         "config.json named a rope scaling that this decoder does not compute",
-        _scaled(rope_type="yarn", factor=4.0, original_max_position_embeddings=64),
+        _yarn,
         *("S-37", "S-125"),
     ),
     _of_tensors(
@@ -255,7 +261,7 @@ CONFIG_FAULTS: tuple[Fault, ...] = (
     _fault(
         "sliding-window",
         "config.json switched a sliding window on",
-        _set(sliding_window=16, use_sliding_window=True, max_window_layers=0, layer_types=...),
+        _set(sliding_window=4, use_sliding_window=True, max_window_layers=0, layer_types=...),
         "S-125",
     ),
     _fault(

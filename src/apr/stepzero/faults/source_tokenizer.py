@@ -20,8 +20,10 @@ from apr.stepzero.faults.planting import source_fault
 
 FILE = "tokenizer.json"
 _CONFIG_FILE = "tokenizer_config.json"
-# Two of these are exchanged: frequent tokens of English text in the spellings that vocabularies have.
-_FREQUENT = ("\u0120the", "\u0120of", "\u0120to", "\u2581the", "\u2581of", "\u2581to", "t", "e")
+# Frequent words in the spellings that vocabularies have, and tokens that no text is likely to hold.
+_FREQUENT = ("\u0120the", "\u0120of", "\u0120to", "\u2581the", "\u2581of", "\u2581to")
+_RARE = ("\u0100", "<0x00>")
+_STARTS = ("\u0120", "\u2581")  # of a word, with the space before it
 
 
 def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
@@ -33,15 +35,25 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     return edit
 
 
+def _two_words(document: dict[str, Any]) -> tuple[str, str]:
+    """Two tokens that text is full of: frequent words, or the first of those that are part of no longer token."""
+    vocab, merges = document["model"]["vocab"], document["model"]["merges"]
+    named = [token for token in _FREQUENT if token in vocab]
+    pieces = {piece for merge in merges for piece in (merge.split(" ") if isinstance(merge, str) else merge)}
+    whole = sorted((t for t in vocab if t.startswith(_STARTS) and t not in pieces), key=vocab.__getitem__)
+    one, other, *_ = named + whole if len(named) > 1 else whole
+    return one, other
+
+
 def _ids_exchanged(document: dict[str, Any]) -> None:
     vocab = document["model"]["vocab"]
-    one, other = [token for token in _FREQUENT if token in vocab][:2]
+    one, other = _two_words(document)
     vocab[one], vocab[other] = vocab[other], vocab[one]
 
 
 def _one_id(document: dict[str, Any]) -> None:
     vocab = document["model"]["vocab"]
-    one, other = [token for token in _FREQUENT if token in vocab][:2]
+    one, other = _two_words(document)
     vocab[one] = vocab[other]
 
 
@@ -94,11 +106,15 @@ def _end_unknown(folder: Path) -> None:
 
 
 def _end_contradicted(folder: Path) -> None:
-    # tokenizer_config.json names a token of the vocabulary, and config.json the id of another.
-    vocab = read_json(folder / FILE)["model"]["vocab"]
-    one, other = [token for token in _FREQUENT if token in vocab][:2]
-    write_json(folder / _CONFIG_FILE, read_json(folder / _CONFIG_FILE) | {"eos_token": one})
-    edit_config(folder, eos_token_id=vocab[other])
+    # config.json names the id that the tokenizer ended with so far, and tokenizer_config.json now another token.
+    document, values = read_json(folder / FILE), read_json(folder / _CONFIG_FILE)
+    known = document["model"]["vocab"] | {entry["content"]: entry["id"] for entry in document["added_tokens"]}
+    before = values.get("eos_token")
+    before = before["content"] if isinstance(before, dict) else before
+    added = [entry["content"] for entry in document["added_tokens"]]
+    other = next(token for token in (*added, *_RARE, *known) if token in known and token != before)
+    write_json(folder / _CONFIG_FILE, values | {"eos_token": other})
+    edit_config(folder, eos_token_id=known.get(before, known[_two_words(document)[0]]))
 
 
 def _cut_off(folder: Path) -> None:
