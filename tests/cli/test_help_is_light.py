@@ -129,6 +129,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, tiny_apr: Path, tiny_shar
     make_hf_folder(folder / "checkpoint")
     make_corpus(folder / "text")
     (folder / "book.txt").write_text("the river holds the stone\n")
+    places = ("--init", folder / "model.apr", "--dataset", folder / "shards", "--run-dir", folder / "run")
+    assert entry(["pretrain", *map(str, places), *QUICK]) == 0
     return folder
 
 
@@ -149,6 +151,7 @@ def test_the_examples_run(
     for words in examples(ALL[name]):
         arguments = [INSTEAD.get(word, word) for word in words[1:]]
         if arguments[0] == "pretrain":
+            shutil.rmtree("run", ignore_errors=True)
             arguments += QUICK
         elif arguments[0] in ("import", "tokenize") and arguments[1] != "import-hf":
             arguments += ["--force"]

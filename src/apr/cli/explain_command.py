@@ -15,6 +15,7 @@ import apr.convert.errors
 import apr.data.errors
 import apr.model.errors
 import apr.stepzero.errors
+import apr.stepzero.verify_errors
 import apr.tokenizer.errors
 import apr.train.errors  # noqa: F401
 from apr.base.errors import EXIT_NO_ANSWER, AprError, known_errors

@@ -63,17 +63,16 @@ def settings_gate(
 ) -> GateResult:
     """It updates exactly the tensors that are to be trained, each storage once, with the planned settings."""
     read_back = _read_back(optimizer, parameters)
+    usual = next((values for name, values in read_back.items() if name in parameters), {})
     wanted: dict[str, tuple[float, ...]] = {}
     for name, value in parameters.items():
         if planned.freezes(name):
             continue
-        held = read_back.get(name, (0.0,))
-        asked = (planned.weight_decay(name, value) if callable(planned.weight_decay) else planned.weight_decay,
-                 *(planned.betas or (None, None)), planned.eps)  # fmt: skip
-        wanted[name] = tuple(
-            have if want is None else float(want) for want, have in zip(asked, held, strict=False)
-        )
-    gate = optimizer_settings_gate(planned=wanted, read_back=read_back)
+        held, asked = read_back.get(name, usual), _asked(planned, name, value)
+        wanted[name] = tuple(held[key] if asked.get(key) is None else asked[key] for key in held)
+    gate = optimizer_settings_gate(
+        planned=wanted, read_back={name: tuple(values.values()) for name, values in read_back.items()}
+    )
     compared = [name for name in ("weight_decay", "betas", "eps") if getattr(planned, name) is not None]
     return replace(
         gate,
@@ -82,32 +81,50 @@ def settings_gate(
     )
 
 
+def _asked(planned: Planned, name: str, value: Tensor) -> dict[str, Any]:
+    decay = planned.weight_decay
+    betas = planned.betas or (None, None)
+    return {
+        "weight_decay": decay(name, value) if callable(decay) else decay,
+        "beta1": betas[0],
+        "beta2": betas[1],
+        "eps": planned.eps,
+    }
+
+
 def _read_back(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
-) -> dict[str, tuple[float, ...]]:
-    """(weight decay, beta 1, beta 2, epsilon) by tensor, as far as the optimizer has them.
+) -> dict[str, dict[str, float]]:
+    """Weight decay, betas and epsilon by tensor, as far as the optimizer has them.
 
     A tensor is known by its storage: a copy of a parameter, trained in its place, shows under a name that none has.
     """
     names = {parameter.data_ptr(): name for name, parameter in parameters.items()}
-    found: dict[str, tuple[float, ...]] = {}
+    found: dict[str, dict[str, float]] = {}
     for group in optimizer.param_groups:
-        values = [group.get("weight_decay", 0.0), *group.get("betas", ()), *[group[k] for k in ("eps",) if k in group]]
+        values = {"weight_decay": group.get("weight_decay"), "eps": group.get("eps")}
+        values |= dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
+        order = ("weight_decay", "beta1", "beta2", "eps")
+        numbers = {k: float(values[k]) for k in order if isinstance(values.get(k), int | float | Tensor)}
         for parameter in group["params"]:
             name = names.get(parameter.data_ptr(), NOT_THE_MODULES)
-            found[f"{name}, again" if name in found else name] = tuple(float(value) for value in values)
+            found[f"{name}, again" if name in found else name] = numbers
     return found
 
 
 def peak_rates(optimizer: torch.optim.Optimizer) -> list[float]:
     """The rate that each group was made with, before a schedule changed it."""
-    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    return [_rate(group.get("initial_lr", group.get("lr"))) for group in optimizer.param_groups]
+
+
+def _rate(value: Any) -> float:
+    return 0.0 if value is None else float(value)  # None: an optimizer that makes its own
 
 
 def rate_gate(optimizer: torch.optim.Optimizer, planned: Planned) -> GateResult:
     """The learning rate is the planned one, and that of the first step lies between 0 and it."""
     claim = "the learning rate that the optimizer was made with is the planned one, and the first step's is not above it"
-    peaks, held = peak_rates(optimizer), [float(group["lr"]) for group in optimizer.param_groups]
+    peaks, held = peak_rates(optimizer), [_rate(group.get("lr")) for group in optimizer.param_groups]
     rates = {"planned": planned.lr, "made_with": peaks, "first_step": held}
     wrong = [rate for rate, peak in zip(held, peaks, strict=True) if not 0 <= rate <= peak * (1 + 1e-9)]
     cause = f"the optimizer holds a learning rate of {wrong[0]:.4g} for the first step" if wrong else ""
@@ -237,7 +254,8 @@ def _drop_gradients(trial: Trial) -> None:
 def _size(rehearsal: Rehearsal, trial: Trial, rate: float, norm: float | None) -> GateResult:
     """Judge the size where it is known exactly: of a first step of AdamW."""
     groups, kind = trial.optimizer.param_groups, type(trial.optimizer)
-    decays = {name: values[0] for name, values in _read_back(trial.optimizer, trial.parameters).items()}
+    held = _read_back(trial.optimizer, trial.parameters)
+    decays = {name: values.get("weight_decay", 0.0) for name, values in held.items()}
     epsilons = {float(group["eps"]) for group in groups if "eps" in group}
     coupled = any(group.get("weight_decay") and not group.get("decoupled_weight_decay") for group in groups)
     reason = ""
@@ -275,9 +293,9 @@ def _slope(rehearsal: Rehearsal, trial: Trial, norm: float | None) -> GateResult
 
 def _set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
+        if isinstance(group.get("lr"), Tensor):
             group["lr"].fill_(rate)
-        else:
+        elif group.get("lr") is not None:
             group["lr"] = rate
 
 
