@@ -24,7 +24,7 @@ from apr.convert.source import open_source
 from apr.stepzero.faults.fault import Fault
 from apr.stepzero.faults.source import SOURCE_FAULTS
 from bench.scoreboard.loaders import LOADERS
-from bench.scoreboard.model import held_out, make_models
+from bench.scoreboard.model import VOCAB_SIZE, held_out, make_models
 from bench.scoreboard.page import page
 
 RESULT = Path(__file__).parents[1] / "results" / "scoreboard.json"
@@ -108,7 +108,7 @@ def main() -> int:
         return 0
     RESULT.write_text(json.dumps(board, indent=2) + "\n", encoding="utf-8")
     PAGE.write_text(page(board), encoding="utf-8")
-    print(page(board).partition("## ")[0])
+    print(page(board).partition("## Fault by")[0])
     return 0
 
 
@@ -133,6 +133,7 @@ def make_board(work: Path, peers: Path, kept: Path | None, only: list[str] | Non
         answers[name] = run_loader(name, python, work / "jobs.json")
     return {
         "harm_from_nats": HARM,
+        "vocab_size": VOCAB_SIZE,
         "versions": {name: answer["versions"] for name, answer in answers.items()},
         "healthy": {name: _healthy(answer["results"], models) for name, answer in answers.items()},
         "faults": [_row(fault, homes[fault.id], answers, work) for fault in faults],

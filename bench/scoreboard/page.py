@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -23,21 +24,22 @@ its users do. Then the loss is measured that training would start from.
 - **refused**: an exception before the first loss.
 - **warned**: it loads, the loss is wrong, and there was a warning, a log record from WARNING up or a line on stderr.
 - **silent**: it loads, the loss is wrong, and nothing is said.
-- **same**: it loads and starts from the healthy loss, so that the fault did no harm there.
+- **same**: it loads and starts from the healthy loss, so that the fault did no harm there; with a warning or without.
 
 """
 _NOTES = """
 ## How to read it
 
 A loss is wrong, and a fault harmful, where it differs from the healthy one by more than {harm} nat per token, or is no
-number. That is meant of these models and this text only: a fault that is *same* everywhere here may do harm elsewhere
-(a context length that was never trained does none in short texts; an end token counts when documents are packed).
+number. That is meant of these models and this text only: a fault that is *same* everywhere here may do harm elsewhere:
+a context length that was never trained in longer texts, an end token where documents are packed, a token without a row
+in a text that holds it; and which of two files a loader takes may follow the order of the directory.
 
 The loaders are not alike, and these differences belong to the comparison:
 
 - litgpt and DCP do not read config.json: the model is built from an entry in the code, here one with the healthy
-  values. Faults of config.json cannot reach them, and the entry must be right by other means. DCP reads weights only:
-  the model is transformers', from the healthy config, and the tokenizer is read with `tokenizers`.
+  values. Faults of config.json cannot reach them (*same*), and the entry must be right by other means. DCP reads
+  weights only: the model is transformers', from the healthy config, and the tokenizer is read with `tokenizers`.
 - {num_trust} faults are marked with a dagger (†): the folder is well formed, and nothing in it contradicts the rest. A
   loader could at best suspect something. Only a digest from elsewhere tells, and only `--manifest` is given one.
 - What `apr import` warns of (a matrix of zeros, of one number, or there twice) is recorded in the file, and
@@ -59,26 +61,28 @@ depend on the machine in the last digits. Versions: {versions}.
 def page(board: dict[str, Any]) -> str:
     """The page, as Markdown."""
     rows = board["faults"]
-    trust = sum(row["gate"] == "source.trust" for row in rows)
+    by_digest = [row for row in rows if row["gate"] == "source.trust"]
+    plain = [row for row in rows if row not in by_digest]
     return (
         _HEAD.format(num=len(rows))
-        + _summary(board)
+        + f"The {len(plain)} that a look at the folder can tell:\n\n{_summary(plain)}\n"
+        + f"The {len(by_digest)} that only a digest from elsewhere tells (†):\n\n{_summary(by_digest)}"
         + "\n## Fault by fault\n\n"
         + _table(board)
         + _NOTES.format(
             harm=board["harm_from_nats"],
-            num_trust=trust,
-            ln_v="6.238",
+            num_trust=len(by_digest),
+            ln_v=f"{math.log(board['vocab_size']):.3f}",
             healthy=_healthy(board["healthy"]),
             versions=_versions(board["versions"]),
         )
     )
 
 
-def _summary(board: dict[str, Any]) -> str:
+def _summary(rows: list[dict[str, Any]]) -> str:
     lines = ["| loader | refused | warned | silent | same |", "|---|---|---|---|---|"]
     for name, title in _TITLES.items():
-        counts = Counter(_verdict(row["loaders"][name]) for row in board["faults"])
+        counts = Counter(_verdict(row["loaders"][name]) for row in rows)
         lines.append(f"| {title} | " + " | ".join(str(counts[verdict]) for verdict in _VERDICTS) + " |")
     return "\n".join(lines) + "\n"
 
@@ -102,7 +106,7 @@ def _cell(cell: dict[str, Any]) -> str:
     if cell["verdict"] in ("warned", "silent"):
         loss = "no number" if cell["loss"] is None else f"{cell['loss']:.3f}"
         return f"**{cell['verdict']}** {loss}"
-    return str(cell["verdict"])
+    return "same, warned" if cell["verdict"] == "same" and cell["warnings"] else str(cell["verdict"])
 
 
 def _healthy(healthy: dict[str, dict[str, float]]) -> str:

@@ -35,6 +35,20 @@ _REMEDIES = {
     "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
     "optimizer": "report it, with certificate.json",
 }
+# The same in another program's loop, where module, loss and optimizer are not ours.
+_GUARDED_REMEDIES = {
+    "weights": "load the checkpoint into this module, after everything that initialises or converts it",
+    "model.repeatable": "switch it off, or give Planned(dropout=True) where it is meant",
+    "model": "build the module from the checkpoint's own config",
+    "reference": "look at what the module computes: its config, attention, head and loss",
+    "tokens": "encode the text with the checkpoint's own tokenizer",
+    "data": "give labels as the loss takes them, and labels_shifted=True where they are shifted already",
+    "loss": _REMEDIES["loss"],
+    "optimizer": "make the optimizer anew from this module's parameters, with the settings that are planned",
+    "update": "look at the loss, at what is frozen, and at the optimizer's settings",
+    "log": "find out what the message means for this run, and do away with it",
+}
+_GUARDED_HELP = "nothing was trained, and everything is as it was; the certificate has every figure"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,12 +62,15 @@ class StepZeroRefused(AprError):
     cause: str
     figure: str
     limit: str
+    guarded: bool = False  # whether it is another program's loop
 
     @property
     def advice(self) -> str:
         """What to do about this gate, and where its figures are."""
-        remedy = _REMEDIES.get(self.gate) or _REMEDIES.get(self.gate.partition(".")[0])
-        return "; ".join(part for part in (remedy, super().advice) if part)
+        remedies = _GUARDED_REMEDIES if self.guarded else _REMEDIES
+        remedy = remedies.get(self.gate) or remedies.get(self.gate.partition(".")[0])
+        kept = _GUARDED_HELP if self.guarded else super().advice
+        return "; ".join(part for part in (remedy, kept) if part)
 
 
 @dataclass(kw_only=True, eq=False)

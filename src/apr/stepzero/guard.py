@@ -1,8 +1,8 @@
-"""Step zero for another program's loop: its module, its loss, its optimizer and its first batches, judged before step 1.
+"""Step zero for another program's loop: its module, loss, optimizer and first batches, judged before step 1.
 
-Nothing of it is replaced and nothing is left changed: one update is made with the loop's own parts and taken back bit for
-bit, with moments, gradients, random states and training flags. What such a loop does besides (its accumulation, clipping,
-schedule, order of data) is not seen here, and the certificate says so gate by gate.
+Nothing of it is replaced and nothing is left changed: one update is made with the loop's own parts and taken back bit
+for bit, with moments, gradients, random states and training flags. What such a loop does besides (its accumulation,
+clipping, schedule, order of data) is not seen here, and the certificate says so gate by gate.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ from apr.stepzero.text import probe_gate
 
 __all__ = ["Planned", "guard", "judge", "write_certificate"]
 
-Forward = Callable[[Tensor], Any]  # ids int64 [B, T] -> logits [B, T, V], or an object that has them as `logits`
+Forward = Callable[
+    [Tensor], Any
+]  # ids int64 [B, T] -> logits [B, T, V], or an object that has them as `logits`
 Loss = Callable[[Any], Tensor]  # a batch of the loop -> mean loss over its targets, nats per token
 Encode = Callable[[str], Sequence[int]]
 
@@ -202,9 +204,8 @@ def judge(
             parameters=file_names(module, rename),
         )
         court = _Court(loop, known)
-        captured = stack.enter_context(capturing())
-        stack.enter_context(undisturbed(module))
-        court.judge()
+        with capturing() as captured, undisturbed(module):
+            court.judge()
         court.add(lambda: messages_gate(captured))
         return court.seal()
 
@@ -363,9 +364,13 @@ class _Court:
     def _tokens(self) -> None:
         """Find the vocabulary's size and the compute type on the way."""
         loop = self.loop
-        logits, self.types = compute_types(loop.module, lambda: loop.forward(torch.zeros(1, 2, dtype=torch.int64)))
+        logits, self.types = compute_types(
+            loop.module, lambda: loop.forward(torch.zeros(1, 2, dtype=torch.int64))
+        )
         self.vocab_size = logits.shape[-1]
-        ids = torch.cat([tensor.reshape(-1).cpu() for b in loop.batches for tensor in (b.ids_BT, b.labels_BT)])
+        ids = torch.cat(
+            [tensor.reshape(-1).cpu() for b in loop.batches for tensor in (b.ids_BT, b.labels_BT)]
+        )
         self.add(
             lambda: gates.ids_gate(
                 max_token_id=int(ids.max()), vocab_size=self.vocab_size, num_tokens=ids.numel() // 2
@@ -395,9 +400,7 @@ class _Court:
             self._placement,
         )
         if not self.refused:
-            self.gates += behaviour_gates(
-                loop.forward, self._probe_ids()[: 2 * BEHAVIOUR_TOKENS], self.dtype
-            )
+            self.gates += behaviour_gates(loop.forward, self._probe_ids()[: 2 * BEHAVIOUR_TOKENS], self.dtype)
 
     def _placement(self) -> GateResult:
         planned, parameters = self.loop.planned, self.loop.parameters.values()
@@ -453,7 +456,9 @@ class _Court:
         gate = training_gate(reference, loss, self.dtype)
         if self.loop.is_own_loss:
             return gate
-        claim = "the cross-entropy of the forward pass equals the reference; the loop's own loss was not given"
+        claim = (
+            "the cross-entropy of the forward pass equals the reference; the loop's own loss was not given"
+        )
         return replace(gate, claim=claim)
 
     def _first_loss(self) -> None:
@@ -488,12 +493,18 @@ class _Court:
     def _update(self) -> None:
         loop = self.loop
         loop.module.train()
-        shorts = [short_batch(b, loop.labels_shifted) for b in loop.batches[:2] if b.num_targets(loop.labels_shifted)]
+        shorts = [
+            short_batch(b, loop.labels_shifted)
+            for b in loop.batches[:2]
+            if b.num_targets(loop.labels_shifted)
+        ]
         unmeasured = ""
         if loop.planned.dropout:
             unmeasured = "something random is meant to be active, so no loss is computed twice"
         elif not loop.is_plain:
-            unmeasured = "padding on the left or packed positions: only the loop's own loss knows how they count"
+            unmeasured = (
+                "padding on the left or packed positions: only the loop's own loss knows how they count"
+            )
         elif self.exact is None:
             unmeasured = "the module computes in a narrower type than fp32; give forward_fp32"
         score = cross_entropy_sum(self.exact or loop.forward)
@@ -530,9 +541,12 @@ class _Court:
         """Make the certificate of everything judged."""
         known, loop = self.known, self.loop
         recorded = known.reference.grade if known.reference else None
-        required = required_gates(
-            from_init=True, has_reference=recorded is not None, has_tokenizer=False, num_steps=1
-        ) | GUARDED_ONLY
+        required = (
+            required_gates(
+                from_init=True, has_reference=recorded is not None, has_tokenizer=False, num_steps=1
+            )
+            | GUARDED_ONLY
+        )
         if loop.encode is not None:
             required |= {"tokens.probe"}
         evidence = known.evidence
@@ -581,7 +595,8 @@ def _rows(batch: LoopBatch, labels_shifted: bool) -> list[tuple[Tensor, Tensor]]
 
 def _some(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     """The first pairs, up to _MAX_TOKENS, but one at least."""
-    kept, total = [], 0
+    kept: list[tuple[Tensor, Tensor]] = []
+    total = 0
     for pair in pairs:
         if kept and total + pair[0].numel() > _MAX_TOKENS:
             break

@@ -22,7 +22,7 @@ from apr.stepzero.gate import GateResult, verdict_of
 from apr.stepzero.gates import BAND_LOW_SHARE, FINETUNE_LOSS_LIMIT, unigram_entropy
 
 IGNORED = -100
-# Tokens. In fewer, most ids occur once and their entropy says how many tokens there are, not what a table of counts knows.
+# Tokens. In fewer, most ids occur once, and their entropy says how many there are, not what a table of counts knows.
 _ENOUGH_FOR_COUNTS = 4096
 REHEARSAL_TARGETS = 32  # of a micro-batch
 
@@ -124,7 +124,9 @@ def cross_entropy_of(
 
 def _entropy(logits_BTV: Tensor, targets_BT: Tensor, reduction: str) -> Tensor:
     targets = targets_BT.reshape(-1).to(logits_BTV.device)
-    return F.cross_entropy(logits_BTV.float().flatten(0, 1), targets, ignore_index=IGNORED, reduction=reduction)
+    return F.cross_entropy(
+        logits_BTV.float().flatten(0, 1), targets, ignore_index=IGNORED, reduction=reduction
+    )
 
 
 def labels_gate(batches: Sequence[LoopBatch], labels_shifted: bool) -> GateResult:
@@ -174,8 +176,8 @@ def first_loss_gate(
 ) -> GateResult:
     """The loss of the first batches is what a checkpoint can give: too good is as wrong as too bad.
 
-    With a reference the weights are proven elsewhere, and the upper limit is INV-TRAIN-005's. Without one the model must
-    know more than the vocabulary's size, and more than a table of counts where there are tokens enough to count.
+    With a reference the weights are proven elsewhere, and the upper limit is INV-TRAIN-005's. Without one the model
+    must know more than the vocabulary's size, and more than a table of counts where there are tokens enough to count.
     """
     entropy = unigram_entropy(counts_V)
     # Plug-in estimates are low (Miller 1955): by (kinds - 1) / 2N.
@@ -186,7 +188,10 @@ def first_loss_gate(
         high = min(high, entropy) if counts_V.sum() >= _ENOUGH_FOR_COUNTS else high
     cause = ""
     if not step0.loss > low:
-        cause = f"a loss of {step0.loss:.4f} nats is too good to be true of this text: was it trained on, or is it all one token?"
+        cause = (
+            f"a loss of {step0.loss:.4f} nats is too good to be true of this text: "
+            "the model has seen it, or it is one thing over and over"
+        )
     elif not step0.loss <= high:
         cause = f"a loss of {step0.loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
     return GateResult(

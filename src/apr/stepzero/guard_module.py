@@ -1,7 +1,8 @@
-"""A module that is not ours: its tensors under a file's names, its blocks, its parts, and what a checkpoint says of them."""
+"""A module that is not ours: its tensors under a file's names, its blocks, its parts, against what a checkpoint says."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +24,7 @@ from apr.stepzero.memory import STORED, head_shares_storage, memory_digests, mem
 
 TYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _STORED_AS = {dtype: name for name, dtype in STORED.items()}
-# What a config and a module's parts both say. max_position_embeddings is not among them: nothing here is computed from it.
+# What a config and a module's parts both say. Nothing here is computed from max_position_embeddings.
 _FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -254,7 +255,10 @@ def module_built_gate(module: nn.Module, config: TransformerConfig | None) -> Ga
         return _unread(f"its parts have other names than those of transformers: {error}")
     if rotary is None or claims is None or "rope_theta" not in claims:
         return _unread("neither the file nor the module says what its rotary positions are to be")
-    head_dim, limit = int(claims["head_dim"]), getattr(getattr(whole, "config", None), "max_position_embeddings", 256)
+    head_dim, limit = (
+        int(claims["head_dim"]),
+        getattr(getattr(whole, "config", None), "max_position_embeddings", 256),
+    )
     positions = tuple(p for p in ROPE_POSITIONS if p < limit)
     if said is not None and config is not None:
         found |= {f"{name} of its own config": value for name, value in said.items()}
@@ -308,7 +312,8 @@ def _said(config: Any) -> dict[str, Any] | None:
 def _parts(whole: nn.Module) -> dict[str, Any]:
     body: Any = whole.model
     layers, embedding = list(body.layers), body.embed_tokens.weight
-    head = whole.get_output_embeddings().weight if hasattr(whole, "get_output_embeddings") else embedding
+    root: Any = whole
+    head = root.get_output_embeddings().weight if hasattr(root, "get_output_embeddings") else embedding
     attention = [layer.self_attn for layer in layers]
     norms = [body.norm, *(n for b in layers for n in (b.input_layernorm, b.post_attention_layernorm))]
     found: dict[str, list[Any]] = {
@@ -365,8 +370,6 @@ def _rope_of(rotary: nn.Module, positions: Sequence[int], device: torch.device) 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Give back random states, training flags, gradients and buffers as they were."""
-    import random
-
     python, numpy = random.getstate(), np.random.get_state()
     training = {part: part.training for part in module.modules()}
     gradients = {parameter: parameter.grad for parameter in module.parameters()}

@@ -28,7 +28,9 @@ class Planned:
     """What the loop means to do. What is None is read back, written down and not compared."""
 
     lr: float | None = None  # the highest of the schedule: what the optimizer was made with
-    weight_decay: float | Callable[[str, Tensor], float] | None = None  # of every tensor, or by name and tensor
+    weight_decay: float | Callable[[str, Tensor], float] | None = (
+        None  # of every tensor, or by name and tensor
+    )
     betas: tuple[float, float] | None = None
     eps: float | None = None
     grad_clip: float = 0.0  # global norm; 0 for none
@@ -45,7 +47,9 @@ class Planned:
         """SHA-256 over the plan, with the weight decay of each tensor."""
         values = {name: getattr(self, name) for name in self.__slots__}
         if callable(self.weight_decay):
-            values["weight_decay"] = {name: float(self.weight_decay(name, v)) for name, v in parameters.items()}
+            values["weight_decay"] = {
+                name: float(self.weight_decay(name, v)) for name, v in parameters.items()
+            }
         return sha256_bytes(canonical_json(values))
 
 
@@ -105,7 +109,7 @@ def _read_back(
         values = {"weight_decay": group.get("weight_decay"), "eps": group.get("eps")}
         values |= dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
         order = ("weight_decay", "beta1", "beta2", "eps")
-        numbers = {k: float(values[k]) for k in order if isinstance(values.get(k), int | float | Tensor)}
+        numbers = {k: float(value) for k in order if isinstance(value := values.get(k), int | float | Tensor)}
         for parameter in group["params"]:
             name = names.get(parameter.data_ptr(), NOT_THE_MODULES)
             found[f"{name}, again" if name in found else name] = numbers
@@ -123,7 +127,7 @@ def _rate(value: Any) -> float:
 
 def rate_gate(optimizer: torch.optim.Optimizer, planned: Planned) -> GateResult:
     """The learning rate is the planned one, and that of the first step lies between 0 and it."""
-    claim = "the learning rate that the optimizer was made with is the planned one, and the first step's is not above it"
+    claim = "the optimizer was made with the planned learning rate, and its first step's is not above it"
     peaks, held = peak_rates(optimizer), [_rate(group.get("lr")) for group in optimizer.param_groups]
     rates = {"planned": planned.lr, "made_with": peaks, "first_step": held}
     wrong = [rate for rate, peak in zip(held, peaks, strict=True) if not 0 <= rate <= peak * (1 + 1e-9)]
@@ -214,7 +218,11 @@ def rehearse(trial: Trial) -> list[GateResult]:
             rehearsal.undo()
     if any(gate.verdict == "no" for gate in found):
         return found
-    return [*found, timed(lambda: _loss(rehearsal, trial, losses[0])), timed(lambda: _slope(rehearsal, trial, norm))]
+    return [
+        *found,
+        timed(lambda: _loss(rehearsal, trial, losses[0])),
+        timed(lambda: _slope(rehearsal, trial, norm)),
+    ]
 
 
 def _before(trial: Trial) -> GateResult | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -146,6 +146,3 @@ def _suspicious(
 def head_shares_storage(embedding: Tensor, head: Tensor) -> bool:
     """Whether two parameters are one storage, so that an update of one is an update of the other."""
     return embedding.data_ptr() == head.data_ptr() and embedding.shape == head.shape
-
-
-Produce = Callable[[], Tensor]

@@ -60,6 +60,7 @@ GATES: tuple[Gate, ...] = (
     Gate(id="tokens.eos", stage="step zero", asks="documents end with the tokenizer's own end-of-text id"),
     Gate(id="data.order", stage="step zero", asks="the first batches are the planned windows, shuffled, each once",
          errors=_errors((449, 449))),
+    Gate(id="data.labels", stage="step zero", asks="labels are the tokens that follow their inputs, shifted once"),
     Gate(id="weights.memory", stage="step zero", asks="every parameter in memory has the digest of its tensor",
          errors=_errors((322, 323))),
     Gate(id="weights.values", stage="step zero", asks="no matrix is constant, and no two are the same"),
@@ -109,6 +110,9 @@ _OF_AN_UPDATE = (
     "update.gradients", "update.changes", "update.size", "update.loss", "update.slope", "data.order",
 )  # fmt: skip
 
+# Asked of another program's loop (`apr.stepzero.guard`); of our own, data.order says it of every token.
+GUARDED_ONLY = frozenset({"data.labels"})
+
 
 def gate_of_error(error_id: str, *, at_import: bool = False) -> str | None:
     """The gate that an error speaks for; None for one that judges nothing (a full disk, an interruption).
@@ -126,6 +130,7 @@ def required_gates(
     """The gates that a certificate of a run must hold, so that one left out is noticed."""
     judged = {gate.id for gate in GATES if gate.stage in ("inputs", "step zero")}
     judged -= {"plan.arguments", "tokens.shards"}  # these only ever refuse
+    judged -= GUARDED_ONLY
     if not from_init:
         judged -= set(_OF_A_CHECKPOINT)
     if not has_reference:
