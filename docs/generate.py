@@ -11,6 +11,8 @@ import click
 from apr.base.errors import known_errors
 from apr.cli.explain_command import describe
 from apr.cli.main import apr
+from apr.stepzero.registry import GATES
+from apr.workflows.falsifying import catalogue
 
 DOCS = Path(__file__).parent
 _NOTE = "<!-- made by docs/generate.py; do not edit -->\n\n"
@@ -52,9 +54,49 @@ def errors_page() -> str:
     )
 
 
+def gates_page() -> str:
+    """Every gate with what it asks and the errors that speak for it, and every fault that is planted."""
+    head = (
+        "# Gates and faults\n\nWhat must hold before step 1, in the order in which it is judged. A gate whose question can be "
+        "answered while a file is read says no through an error of its own; the others through APR502.\n\n"
+        "| gate | judged | asks | says no as |\n|---|---|---|---|\n"
+    )
+    rows = [(gate.id, gate.stage, gate.asks, _ranges(gate.errors) or "APR502") for gate in GATES]
+    listed = catalogue()
+    told = (
+        f"\n## Faults\n\n`apr falsify MODEL.apr` plants these {len(listed['faults'])} faults (those that the "
+        f"model can carry), each of which imitates entries of docs/silent-failures.md, and runs "
+        f"{len(listed['controls'])} healthy variations.\n\n"
+        "| fault | what is planted | imitates | must be caught by | quick |\n|---|---|---|---|---|\n"
+    )
+    faults = [
+        (f["id"], f["says"], ", ".join(f["imitates"]), f["gate"], "yes" if f["quick"] else "")
+        for f in listed["faults"]
+    ]
+    controls = [(c["id"], c["says"], "yes" if c["quick"] else "") for c in listed["controls"]]
+    last = "\n## Healthy variations\n\n| run | what differs | quick |\n|---|---|---|\n"
+    return _NOTE + head + _table(rows) + told + _table(faults) + last + _table(controls)
+
+
+def _ranges(errors: tuple[str, ...]) -> str:
+    """Error ids that exist, in runs."""
+    known = [int(e.removeprefix("APR")) for e in errors if e in known_errors()]
+    runs: list[list[int]] = []
+    for number in known:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"APR{a:03d}" if a == b else f"APR{a:03d} to APR{b:03d}" for a, b in runs)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+
 def main() -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
-    pages = {"reference.md": reference_page(), "errors.md": errors_page()}
+    pages = {"reference.md": reference_page(), "errors.md": errors_page(), "gates.md": gates_page()}
     check = "--check" in sys.argv[1:]
     for name, text in pages.items():
         path = DOCS / name

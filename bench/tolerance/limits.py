@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from apr.stepzero.reference import BLOCK_TOLERANCE, LOSS_TOLERANCE, TRAINING_TOLERANCE
+
 FIGURES = {
     "loss": "mean loss",
     "token_loss_max": "greatest loss of one token",
@@ -20,8 +22,14 @@ FIGURES = {
     "state": "the whole state (T x D a block), root mean square",
 }
 TODAY = ("loss", "block")
-SHARPER = ("token_loss_max", "row_projections")
+SHARPER = ("token_loss_rms", "row_projections")
 MARGIN = 10.0  # asked for on both sides of a limit
+# What step zero refuses by.
+IN_FORCE = {
+    ("fp32", "loss"): LOSS_TOLERANCE,
+    ("fp32", "block"): BLOCK_TOLERANCE,
+    ("bf16", "loss"): TRAINING_TOLERANCE["bf16"],
+}
 Results = Mapping[str, Any]
 
 
@@ -41,9 +49,6 @@ def noise_passes(model: Mapping[str, Any], dtype: str) -> Iterator[tuple[str, st
         for way, apart in passes.items():
             if way.partition(",")[0] == dtype:
                 yield processor, way, apart
-    for name, fault in model.get("faults", {}).items():
-        if fault["harmless"]:
-            yield "stored keep", name, fault[dtype]
 
 
 def noise(results: Results, dtype: str, figure: str) -> float:
@@ -62,19 +67,20 @@ def noise_at(model: Mapping[str, Any], dtype: str, figure: str) -> tuple[float, 
     return max(found, key=lambda each: each[0])  # of equal ones the first
 
 
-def round_up(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+def derived(results: Results, dtype: str, figure: str) -> float:
+    """Ten times the largest noise, rounded up to two digits."""
+    value = MARGIN * noise(results, dtype, figure)
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / digit - 1e-6) * digit:.2g}")
 
 
 def limit(results: Results, dtype: str, figure: str) -> float:
-    """Ten times the largest noise, rounded up to 1, 2 or 5."""
-    return float(f"{round_up(MARGIN * noise(results, dtype, figure)):.1g}")
+    """The limit in force; for a figure that has none, the derived one."""
+    return IN_FORCE.get((dtype, figure)) or derived(results, dtype, figure)
 
 
 def fault_names(results: Results, kind: str | None = None) -> list[str]:
-    """Faults measured on any model, of one kind or of all, without the harmless ones."""
+    """Faults measured on any model, of one kind or of all, without those that are none in exact arithmetic."""
     names: dict[str, None] = {}
     for model in results["models"].values():
         for name, fault in model.get("faults", {}).items():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bench.tolerance.limits import (
     FIGURES,
+    IN_FORCE,
     MARGIN,
     SHARPER,
     TODAY,
@@ -46,11 +45,13 @@ def _answer(results: Results) -> str:
     limits, computed = todays_limits(results), fault_names(results, "computation")
     over = [excess(results, name, limits) for name in computed]
     before = [excess(results, name, {"loss": 1e-3, "block": 1e-3}) for name in computed]
+    margins = {key: limit(results, *key) / noise(results, *key) for key in IN_FORCE}
     answer = prose(f"""
         **fp32: {short(limits["loss"])} nat on the mean loss and {short(limits["block"])} on the block
         figures. bf16: {short(limit(results, "bf16", "loss"))} nat on the mean loss and no limit on the
-        blocks.** Each is ten times the largest noise, rounded up to 1, 2 or 5. Of {len(over)} faults that
-        only parity can catch, the fp32 limits catch {sum(x > 1 for x in over)},
+        blocks.** These limits, in force now, are {times(margins["fp32", "loss"])},
+        {times(margins["fp32", "block"])} and {times(margins["bf16", "loss"])} the largest noise. Of
+        {len(over)} faults that only parity can catch, the fp32 limits catch {sum(x > 1 for x in over)},
         {sum(x >= MARGIN for x in over)} of them by ten times or more; 1e-3 on both would catch
         {sum(x > 1 for x in before)}, {sum(x >= MARGIN for x in before)} by ten times. bf16 catches gross ones
         only, so the judgement belongs to fp32, whatever the run computes in.""")
@@ -89,10 +90,31 @@ def _set_up(results: Results) -> str:
         Every figure is a distance from the reference that transformers (eager attention, fp32) computes of
         the same tensors. {machine["cores"]} cores, torch's kernels for {machine["cpu_capability"]}, flags
         {", ".join(machine["cpu_flags"])}; {versions}. CPU only: no figure here says anything of a GPU.""")
-    blunt = prose("""
+    blunt = prose(f"""
         The last column is why block figures are blunt: one position carries most of the energy of most
-        blocks, and the standard deviation by which differences are divided is that position's.""")
+        blocks, and the standard deviation by which differences are divided is that position's. A mean loss is
+        blunt in another way, because tokens cancel: {_cancelling(results)}.""")
     return f"## What was measured\n\n{what}\n{table(head, rows)}\n{blunt}"
+
+
+def _cancelling(results: Results) -> str:
+    """The fault whose tokens cancel most."""
+    found = [
+        (
+            number(fault["fp32"]["token_loss_rms"]) / number(fault["fp32"]["loss"]),
+            fault["fp32"],
+            fault_name,
+            name,
+        )
+        for name, model in models(results)
+        for fault_name, fault in model["faults"].items()
+        if number(fault["fp32"]["loss"]) > 1e-4
+    ]
+    _, apart, fault, name = max(found, key=lambda each: each[0])
+    return (
+        f"{name} with {fault!r} differs by {short(apart['loss'])} nat in the mean, by "
+        f"{short(apart['token_loss_rms'])} in the root mean square and by {short(apart['token_loss_max'])} at one token"
+    )
 
 
 def _limits(results: Results) -> str:
@@ -110,7 +132,7 @@ def _limits(results: Results) -> str:
             [
                 FIGURES[figure],
                 f"{short(worst[0])}: {worst[2]}, {worst[1]}",
-                short(value),
+                f"{short(value)} ({times(value / size)})",
                 f"{short(weakest[0])}: {weakest[1]}",
                 times(weakest[0] / value),
             ]
@@ -122,7 +144,11 @@ def _limits(results: Results) -> str:
         "weakest computation fault above 10 x noise",
         "over the limit",
     ]
-    return f"## The limits of fp32\n\n{table(head, rows)}"
+    note = prose("""
+        The first two are in force. The others would be ten times the noise; no reference records what they
+        need: the loss of each token, and sixty-four projections of a block's rows, each row scaled to unit
+        size.""")
+    return f"## The limits of fp32\n\n{table(head, rows)}\n{note}"
 
 
 def _missed(results: Results) -> str:
@@ -192,21 +218,21 @@ def _sharper(results: Results) -> str:
 def _pairs(results: Results) -> str:
     computed = fault_names(results, "computation")
 
-    def count(figures: Sequence[str]) -> str:
-        limits = {figure: limit(results, "fp32", figure) for figure in figures}
+    def count(*figures: str) -> str:
+        limits = {figure: MARGIN * noise(results, "fp32", figure) for figure in figures}
         over = [excess(results, name, limits) for name in computed]
-        return f"{sum(x > 1 for x in over)} caught, {sum(x >= MARGIN for x in over)} by ten times"
+        caught, with_margin = sum(x > 1 for x in over), sum(x >= MARGIN for x in over)
+        return f"{caught} caught, {with_margin} by ten times, the least by {min(over):.3g}"
 
-    small = ("token_loss_max", "row_projections_4")
-    both = (*TODAY, *SHARPER)
-    return f"""Limits at ten times the noise: mean loss with today's block figures, {count(TODAY)}; the greatest
-        loss of one token with 4 projections of unit rows, {count(small)}, with 64, {count(SHARPER)}; today's with
-        the last, {count(both)}."""
+    return f"""With limits at ten times the noise, not rounded: mean loss with today's block figures, {count(*TODAY)};
+        the loss per token (root mean square) with today's block figures, {count("token_loss_rms", "block")}; with 64
+        projections in place of 4, {count("token_loss_rms", "projections")}; with 4 projections of unit rows,
+        {count("token_loss_rms", "row_projections_4")}, with 64, {count(*SHARPER)}."""
 
 
 def _digest(results: Results) -> str:
     digest = results["digest"]
     return (
-        f"## How fast is a digest?\n\n{digest['algorithm']}, {digest['block_mb']} MB a block, one core: "
+        f"## How fast is a digest?\n\n{digest['algorithm']}, {digest['block_mb']} MB a block, one core's own time: "
         f"{digest['gb_per_s']:.2f} GB/s.\n"
     )

@@ -56,10 +56,15 @@ def _way_table(results: Results) -> str:
 
 def faults_section(results: Results) -> str:
     limits = todays_limits(results)
-    names = sorted(fault_names(results), key=lambda each: excess(results, each, limits))
+    none = [name for name in next(iter(models(results)))[1]["faults"] if name not in fault_names(results)]
+    names = none + sorted(fault_names(results), key=lambda each: excess(results, each, limits))
     rows = []
     for name in names:
-        cells = [name, kind_of(results, name), times(excess(results, name, limits))]
+        cells = [
+            name,
+            "none" if name in none else kind_of(results, name),
+            times(excess(results, name, limits)),
+        ]
         for _, model in models(results):
             fault = model["faults"].get(name)
             if fault is None:
@@ -79,6 +84,6 @@ def faults_section(results: Results) -> str:
     text = prose(f"""
         Planted in the loaded decoder; all load without an error and leave every shape right. What else
         catches them: `weights`, {ELSEWHERE["weights"]}; `config`, {ELSEWHERE["config"]}; `computation`,
-        {ELSEWHERE["computation"]}. Empty: the model has no such part. Every figure is a distance from the
-        fp32 reference.""")
+        {ELSEWHERE["computation"]}. `none`, rotary embedding cannot tell the difference, so this is noise.
+        Empty: the model has no such part. Every figure is a distance from the fp32 reference.""")
     return f"## The faults, the weakest first\n\n{text}\n{table(head, rows)}"

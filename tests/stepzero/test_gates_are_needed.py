@@ -27,6 +27,8 @@ from apr.workflows.falsify_scene import Scene
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Switch = Callable[[pytest.MonkeyPatch], None]
+# Another program's labels come as they are; our own windows are cut here, and data.order judges them.
+GATES_OF_A_RUN = set(BY_ID) - {"data.labels"}
 BY_FAULT = {fault.id: fault for fault in FAULTS}
 
 
@@ -127,12 +129,12 @@ JUDGES: dict[str, str] = {
     "weights.values": "container.own-head",
     "model.built": "forward.from-one",
     "model.placement": "forward.other-type",
-    "reference.blocks": "config.rope-scaling-linear",
+    "reference.blocks": "container.reference-cut",
     "reference.loss": "forward.logits-halved",
     "reference.training": "forward.loss-shifted-twice",
     "model.repeatable": "forward.race",
     "model.causal": "forward.no-mask-when-short",
-    "model.rows": "forward.first-row",
+    "model.rows": "forward.mixed-rows",
     "loss.random_init": "forward.placeholder",
     "loss.step0": "forward.too-bad",
     "optimizer.settings": "optimizer.betas",
@@ -156,11 +158,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory, tiny_apr: Path, tiny_shards:
 
 
 def test_every_gate_is_asked_for() -> None:
-    assert set(CHECKS) | set(JUDGES) == set(BY_ID)
+    assert set(CHECKS) | set(JUDGES) == GATES_OF_A_RUN
     assert not set(CHECKS) & set(JUDGES)
 
 
-@pytest.mark.parametrize("gate_id", sorted(BY_ID))
+@pytest.mark.parametrize("gate_id", sorted(GATES_OF_A_RUN))
 def test_without_the_gate_a_fault_gets_through(scene: Scene, gate_id: str) -> None:
     fault_id, switch = CHECKS.get(gate_id) or (JUDGES[gate_id], verdict_off(gate_id))
     fault = BY_FAULT[fault_id]

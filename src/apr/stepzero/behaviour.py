@@ -23,25 +23,22 @@ class BehaviourProbe:
     """Two sequences, the first of them with two ends: ids int64 [1, T]."""
 
     first: Tensor
-    other_end: Tensor  # as `first`, with other ids in its last quarter
+    other_end: Tensor  # as `first`, with another id at each position of its last quarter
     second: Tensor
-
-    @property
-    def shared(self) -> int:
-        """Positions that `first` and `other_end` have in common."""
-        return self.first.shape[1] - self.first.shape[1] // 4
+    shared: int  # positions that `first` and `other_end` have in common
 
 
 def behaviour_probe(ids: Sequence[int]) -> BehaviourProbe:
     """Cut the probe's ids into two sequences of BEHAVIOUR_TOKENS, or of half of them where there are fewer."""
-    length = min(BEHAVIOUR_TOKENS, len(ids) // 2)
+    length = max(1, min(BEHAVIOUR_TOKENS, len(ids) // 2))
     first = torch.tensor([list(ids[:length])], dtype=torch.int64)
     second = torch.tensor([list(ids[-length:])], dtype=torch.int64)
     other_end = first.clone()
-    quarter = length // 4
-    # In reverse order, so that every id is one that the tokenizer gave; a palindrome would change nothing.
-    other_end[0, -quarter:] = second[0, :quarter].flip(0)
-    return BehaviourProbe(first=first, other_end=other_end, second=second)
+    quarter = max(1, length // 4)
+    before, after = first[0, -quarter:], second[0, :quarter]
+    # An id that happens to be the same would change nothing.
+    other_end[0, -quarter:] = torch.where(after == before, (before - 1).abs(), after)
+    return BehaviourProbe(first=first, other_end=other_end, second=second, shared=length - quarter)
 
 
 @torch.no_grad()
@@ -50,7 +47,7 @@ def behaviour_gates(forward: Forward, ids: Sequence[int], dtype: str) -> list[Ga
 
     Args:
         forward: the model as it will be trained, in its compute type.
-        ids: plausible token ids, 8 at least.
+        ids: plausible token ids.
         dtype: compute type, `fp32` or `bf16`.
     """
     probe = behaviour_probe(ids)
@@ -101,8 +98,8 @@ def _causal(once: Tensor, changed: Tensor, shared: int) -> GateResult:
 def _rows(once: Tensor, forward: Forward, probe: BehaviourProbe, limit: float) -> GateResult:
     both = forward(torch.cat([probe.first, probe.second])).double().cpu()
     other = forward(probe.second).double().cpu()
-    size = float(once.std())
-    gap = max(_greatest(both[:1] - once), _greatest(both[1:] - other)) / size
+    size = max(float(once.std()), 1e-12)  # outputs that are all alike are model.causal's
+    gap = _greatest(both - torch.cat([once, other])) / size
     holds = gap <= limit
     return GateResult(
         id="model.rows",

@@ -22,10 +22,10 @@ class ReferenceMalformed(AprError):
 _REMEDIES = {
     "tokens.split": "keep validation text out of the training text, or name another --val-shard",
     "file": "import the checkpoint again from its source",
-    "model": "this is the program and not the file: report it, with certificate.json",
-    "update": "this is the program and not the file: report it, with certificate.json",
-    "update.changes": "give a greater --lr where it is lost in rounding; else report it, with certificate.json",
-    "data": "report it, with certificate.json",
+    "model": "this is the program and not the file: report it",
+    "update": "this is the program and not the file: report it",
+    "update.changes": "give a greater --lr where it is lost in rounding; else report it",
+    "data": "report it",
     "log": "find out what the message means for this run, and report it",
     "tokens.statistics": "decode some documents and look at them; then encode the corpus again",
     "weights.values": "get the checkpoint anew, or give --accept to `apr import` if it is meant to be so",
@@ -33,7 +33,7 @@ _REMEDIES = {
     "reference": "weights, config or program are not those of the import; import again from the source",
     "tokens": "encode the corpus again with the model's own tokenizer",
     "loss": "check that this is the checkpoint you mean, and that the validation text is of the kind it knows",
-    "optimizer": "report it, with certificate.json",
+    "optimizer": "report it",
 }
 # The same in another program's loop, where module, loss and optimizer are not ours.
 _GUARDED_REMEDIES = {

@@ -206,7 +206,7 @@ def judge(
         court = _Court(loop, known)
         with capturing() as captured, undisturbed(module):
             court.judge()
-        court.add(lambda: messages_gate(captured))
+        court.add(lambda: messages_gate(captured, "while the loop was judged"))
         return court.seal()
 
 

@@ -1,4 +1,4 @@
-"""A module that is not ours: its tensors under a file's names, its blocks, its parts, against what a checkpoint says."""
+"""A module that is not ours: its tensors under a file's names, its blocks, its parts, against what a file says."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def settings_gate(
 ) -> GateResult:
     """It updates exactly the tensors that are to be trained, each storage once, with the planned settings."""
     read_back = _read_back(optimizer, parameters)
-    usual = next((values for name, values in read_back.items() if name in parameters), {})
+    usual = next(iter(read_back.values()), {"weight_decay": 0.0})
     wanted: dict[str, tuple[float, ...]] = {}
     for name, value in parameters.items():
         if planned.freezes(name):
@@ -106,7 +106,7 @@ def _read_back(
     names = {parameter.data_ptr(): name for name, parameter in parameters.items()}
     found: dict[str, dict[str, float]] = {}
     for group in optimizer.param_groups:
-        values = {"weight_decay": group.get("weight_decay"), "eps": group.get("eps")}
+        values = {"weight_decay": group.get("weight_decay", 0.0), "eps": group.get("eps")}
         values |= dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
         order = ("weight_decay", "beta1", "beta2", "eps")
         numbers = {k: float(value) for k in order if isinstance(value := values.get(k), int | float | Tensor)}
@@ -249,7 +249,7 @@ def _accumulate(trial: Trial) -> float:
     for batch, count in zip(trial.batches, trial.num_targets, strict=True):
         loss = trial.loss(batch) * (count / total)
         loss.backward()
-        sums += float(loss)
+        sums += float(loss.detach())
     return sums
 
 

@@ -90,12 +90,12 @@ def capturing(
             logger.removeHandler(listener)
 
 
-def messages_gate(captured: Captured) -> GateResult:
+def messages_gate(captured: Captured, when: str = "while the model was loaded") -> GateResult:
     """Every message is known, and some gate judges what it says."""
     unread = [message for message in captured.messages if message.judged_by is None]
     cause = ""
     if unread:
-        cause = f"{unread[0].source} said while the model was loaded: {unread[0].text}"
+        cause = f"{unread[0].source} said {when}: {unread[0].text}"
     return GateResult(
         id="log.messages",
         claim="what libraries warned of is judged by a gate",

@@ -22,12 +22,15 @@ from apr.stepzero.gate import GateResult, verdict_of
 # Reports (block name, hidden [1, T, D]) while it computes; returns fp32 logits [1, T, V].
 Trace = Callable[[Tensor, Callable[[str, Tensor], None]], Tensor]
 
-# Nats between the reference and the loss that training minimises, in the compute type of the run (docs/tolerance.md).
-TRAINING_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
-LOSS_TOLERANCE = 1e-3  # nats, fp32 (spec: of 29 planted faults this tolerance was the first to catch all)
-# Share of a block's standard deviation. Two fp32 implementations differ by some 1e-5 here; the weakest planted fault
-# (one rope base dropped) by more than 1e-2.
-BLOCK_TOLERANCE = 1e-3
+# Measured on two real models over threads, batch shapes, kernels and types: docs/tolerance.md. Ten times the noise (1.2e-6
+# nats, 4.1e-6 of a block's size), and about a tenth of the weakest fault that nothing but parity sees (1.4e-4 nats for
+# a head computed in bf16, 3.7e-4 for one layer's softmax in bf16).
+LOSS_TOLERANCE = 1.3e-5  # nats, fp32
+# Nats between the reference and the loss that training minimises, in the compute type of the run. bf16 alone costs up to
+# 8e-3 there, so that only gross faults of the loss itself show.
+TRAINING_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
+# Share of a block's standard deviation, fp32.
+BLOCK_TOLERANCE = 4e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

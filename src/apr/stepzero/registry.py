@@ -25,7 +25,7 @@ class Gate:
 
 
 def _errors(*ranges: tuple[int, int]) -> tuple[str, ...]:
-    return tuple(f"APR{number}" for first, last in ranges for number in range(first, last + 1))
+    return tuple(f"APR{number:03d}" for first, last in ranges for number in range(first, last + 1))
 
 
 GATES: tuple[Gate, ...] = (

@@ -338,7 +338,8 @@ class Rehearsal:
 
 
 def _clip_defect(norm: float, reported: float, limit: float) -> str:
-    wanted = min(reported, limit) if limit > 0 else reported
+    # torch's own formula: its small number shows where the limit is small
+    wanted = reported * min(1.0, limit / (reported + 1e-6)) if limit > 0 else reported
     if math.isclose(norm, wanted, rel_tol=CLIP_TOLERANCE):
         return ""
     return (

@@ -82,7 +82,7 @@ class StepZeroCallback(TrainerCallback):
             encode=self._encode or _encoder(given.get("processing_class")),
             rename=self._rename,
             planned=self._planned or planned_of(args),
-            certificate_path=self._certificate_path,
+            certificate_path=self._certificate_path if state.is_world_process_zero else None,
         )
 
 
@@ -125,7 +125,7 @@ def first_batches(loader: Any, count: int, device: torch.device) -> list[dict[st
     kept = [(generator, generator.get_state()) for generator in generators]
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             return [_moved(batch, device) for batch in islice(iter(plain), count)]
     finally:
         for generator, value in kept:

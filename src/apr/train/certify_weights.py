@@ -125,7 +125,7 @@ def _placement(decoder: Decoder, compute: Compute) -> GateResult:
     # cuda and cuda:0 are one device where there is one
     devices = sorted({str(p.device).removesuffix(":0") for p in parameters})
     types = sorted({_TYPE_NAMES.get(p.dtype, str(p.dtype)) for p in parameters})
-    probe = hidden_states(decoder, compute.dtype)(torch.zeros((1, 2), dtype=torch.int64))
+    probe = hidden_states(decoder, compute.dtype)(torch.zeros((1, 1), dtype=torch.int64))
     return placement_gate(
         asked_device=str(compute.device).removesuffix(":0"),
         devices=devices,

@@ -108,8 +108,8 @@ def _see_everything(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[T
 
 
 def _see_when_short(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A kernel that masks whole blocks of 64, and of a shorter sequence nothing."""
-    return _see_everything(options, qkv) if qkv[0].shape[-2] < 50 else qkv
+    """A kernel that masks whole blocks of 32, and of a block that is not full nothing."""
+    return _see_everything(options, qkv) if 32 < qkv[0].shape[-2] < 64 else qkv
 
 
 def _see_next(options: dict[str, Any], qkv: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -273,7 +273,7 @@ FORWARD_FAULTS: tuple[Fault, ...] = (
            needs=lambda c: c.attention_bias),
     _fault("no-mask", "model.causal", "attention had no causal mask", _ATTEND, _sdpa(_see_everything), ("S-55",),
            quick=True),
-    _fault("no-mask-when-short", "model.causal", "sequences shorter than a block had no causal mask", _ATTEND,
+    _fault("no-mask-when-short", "model.causal", "sequences that fill no whole block had no causal mask", _ATTEND,
            _sdpa(_see_when_short), ("S-55",)),
     _fault("mask-off-by-one", "model.causal", "attention saw the next token", _ATTEND, _sdpa(_see_next), ("S-55",)),
     _fault("short-window", "reference.blocks", "attention saw the last quarter only", _ATTEND, _sdpa(_see_little),
