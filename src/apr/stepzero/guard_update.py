@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -80,9 +80,22 @@ def settings_gate(
     compared = [name for name in ("weight_decay", "betas", "eps") if getattr(planned, name) is not None]
     return replace(
         gate,
-        claim="it updates exactly the module's own tensors, with the weight decay, betas and epsilon that were planned",
+        claim="it updates exactly the module's own tensors, with the settings that were planned",
+        cause=_held_otherwise(wanted.keys(), read_back.keys()) or gate.cause,
         facts={**gate.facts, "compared": compared, "optimizer": type(optimizer).__name__},
     )
+
+
+def _held_otherwise(wanted: Set[str], held: Set[str]) -> str:
+    """What is wrong with the tensors that an optimizer has, whatever its settings of them."""
+    if NOT_THE_MODULES in held:
+        return "the optimizer holds tensors that are not the module's, such as copies of its parameters"
+    if missing := sorted(wanted - held):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        return f"the optimizer does not hold {missing[0]}{more}"
+    if extra := sorted(held - wanted):
+        return f"the optimizer holds {extra[0]}, which is not to be trained or is there already"
+    return ""
 
 
 def _asked(planned: Planned, name: str, value: Tensor) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def order_judge(stream: BatchStream, inputs: Inputs, plan: RunPlan) -> GateResul
     num_batches = plan.num_steps * plan.grad_accum
     num_read = min(_ORDER_BATCHES, num_batches)
     # More than the run will use, where there is more: a few windows may stand in order by chance.
-    looked_at = max(num_read, min(total_windows, order.LOOKED_AT) // plan.batch_size)
+    looked_at = max(num_read, min(total_windows - stream.cursor, order.LOOKED_AT) // plan.batch_size)
     digest = stream.order_digest(order.digested_batches(num_batches, plan.batch_size))
     planned = stream.planned_windows(looked_at)
     start = stream.cursor
