@@ -82,7 +82,9 @@ def test_a_rotation_is_a_rotation(position: int, head_dim: int, theta: float) ->
     assert np.allclose(cos**2 + sin**2, 1.0)
     assert (cos[0] == 1.0).all()
     assert (sin[0] == 0.0).all()
-    assert math.isclose(cos[1, 0], math.cos(position), abs_tol=1e-12)  # the fastest pair turns by 1 a position
+    assert math.isclose(
+        cos[1, 0], math.cos(position), abs_tol=1e-12
+    )  # the fastest pair turns by 1 a position
 
 
 # --- model.built ---------------------------------------------------------------------------------

@@ -29,9 +29,7 @@ def plan_of(**changes: Any) -> RunPlan:
 
 
 def implied(step: int, warmup_steps: int, num_steps: int, schedule: str) -> float:
-    return implied_rate(
-        step, peak=PEAK, warmup_steps=warmup_steps, num_steps=num_steps, schedule=schedule
-    )
+    return implied_rate(step, peak=PEAK, warmup_steps=warmup_steps, num_steps=num_steps, schedule=schedule)
 
 
 def judge(planned: Rate, held: Rate, warmup_steps: int, num_steps: int, schedule: str) -> GateResult:
@@ -89,9 +87,7 @@ def test_the_telling_steps_are_of_the_run(num_steps: int, warmup_steps: int) -> 
 
 
 def real(step: int, warmup_steps: int, num_steps: int, schedule: str) -> float:
-    return learning_rate(
-        step, peak=PEAK, warmup_steps=warmup_steps, num_steps=num_steps, schedule=schedule
-    )
+    return learning_rate(step, peak=PEAK, warmup_steps=warmup_steps, num_steps=num_steps, schedule=schedule)
 
 
 # What schedules have got wrong, and the schedules that can show it.
@@ -145,4 +141,9 @@ def test_a_line_for_a_cosine_is_seen() -> None:
 def test_every_rate_is_written_down() -> None:
     gate = judge(real, real, 2, 10, "cosine")
     assert [item["step"] for item in gate.facts["rates"]] == [0, 1, 2, 4, 9]
-    assert gate.facts["rates"][0] == {"step": 0, "implied": PEAK / 2, "planned": PEAK / 2, "read_back": PEAK / 2}
+    assert gate.facts["rates"][0] == {
+        "step": 0,
+        "implied": PEAK / 2,
+        "planned": PEAK / 2,
+        "read_back": PEAK / 2,
+    }

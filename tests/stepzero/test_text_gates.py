@@ -74,8 +74,8 @@ SPOILT: dict[str, Callable[[TextTokenizer, list[int]], list[int]]] = {
     "one word letter by letter": lambda engine, ids: [*letters(engine, ids[:2]), *ids[2:]],
     "the end letter by letter": lambda engine, ids: [*ids[:-3], *letters(engine, ids[-3:])],
     "everything letter by letter": letters,
-    "a tokenizer with fewer merges": lambda engine, ids: (
-        TextTokenizer(make_tokenizer(290)).encode(engine.decode(ids))
+    "a tokenizer with fewer merges": lambda engine, ids: TextTokenizer(make_tokenizer(290)).encode(
+        engine.decode(ids)
     ),
 }
 
@@ -120,12 +120,21 @@ def test_the_recorded_ids_are_a_yes() -> None:
 def test_a_file_without_a_reference_leaves_it_open() -> None:
     gate = probe(recorded=None)
     assert (gate.verdict, gate.figure) == ("not known", None)
-    assert probe(recorded=None, restored="some texts").verdict == "no"  # the round trip is judged all the same
+    assert (
+        probe(recorded=None, restored="some texts").verdict == "no"
+    )  # the round trip is judged all the same
 
 
 @pytest.mark.parametrize(
     ("encoded", "differing"),
-    [([5, 6, 7, 9], 1), ([6, 7, 8, 5], 4), ([5, 6, 7], 1), ([5, 6, 7, 8, 9], 1), ([], 4), ([1, 5, 6, 7, 8], 5)],
+    [
+        ([5, 6, 7, 9], 1),
+        ([6, 7, 8, 5], 4),
+        ([5, 6, 7], 1),
+        ([5, 6, 7, 8, 9], 1),
+        ([], 4),
+        ([1, 5, 6, 7, 8], 5),
+    ],
 )
 def test_other_ids_are_counted(encoded: list[int], differing: int) -> None:
     gate = probe(encoded=encoded)

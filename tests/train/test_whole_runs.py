@@ -41,7 +41,14 @@ QUICK: dict[str, Any] = {
 
 
 # The gates of a certificate, in order.
-TOKENS = ("tokens.tokenizer", "tokens.ids", "tokens.split", "tokens.statistics", "tokens.sample", "tokens.eos")
+TOKENS = (
+    "tokens.tokenizer",
+    "tokens.ids",
+    "tokens.split",
+    "tokens.statistics",
+    "tokens.sample",
+    "tokens.eos",
+)
 MODULE = ("model.built", "model.placement", "model.repeatable", "model.causal", "model.rows")
 UPDATE = (
     *("optimizer.settings", "optimizer.schedule", "data.order", "update.gradients", "update.changes"),

@@ -147,7 +147,12 @@ def test_the_report_counts_what_was_planted(scenes: dict[str, Scene], tmp_path: 
     before = scene.model.read_bytes()
     chosen = ("loader.one-bit", "shards.bit", "healthy.as-it-is")
     report = falsify(scene.model, Silent(), dataset=scene.dataset, only=chosen, work_dir=tmp_path)
-    assert (report["planted"], report["caught"], report["missed"], report["by_another_gate"]) == (2, 2, [], [])
+    assert (report["planted"], report["caught"], report["missed"], report["by_another_gate"]) == (
+        2,
+        2,
+        [],
+        [],
+    )
     assert (report["healthy"], report["false_alarms"]) == (1, [])
     keys = {"id", "imitates", "place", "says", "expected_gate", "caught_by", "gates", "message", "seconds"}
     assert all(set(row) == keys for row in report["faults"])

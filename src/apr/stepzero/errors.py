@@ -84,6 +84,17 @@ class StepZeroIncomplete(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
+class LibraryWarned(AprError):
+    """A library warned of something that no gate is known to judge."""
+
+    id = "APR505"
+    text = "while the reference was recorded, {source} said: {said}"
+    help = "find out what that means for this checkpoint, and report it; nothing was written"
+    source: str
+    said: str
+
+
+@dataclass(kw_only=True, eq=False)
 class OracleFailed(AprError):
     """The independent implementation could not compute the reference."""
 

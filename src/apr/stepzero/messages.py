@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from apr.stepzero.errors import LibraryWarned
 from apr.stepzero.gate import GateResult, verdict_of
 
 # (pattern, the gate that judges what it says; "" where it says nothing about weights, data or arithmetic)
@@ -88,6 +89,17 @@ def capturing(
     finally:
         for logger in listened:
             logger.removeHandler(listener)
+
+
+def require_discharged(captured: Captured) -> None:
+    """Refuse to go on when a library said something that nobody has read.
+
+    Raises:
+        LibraryWarned: with the first such message.
+    """
+    for message in captured.messages:
+        if message.judged_by is None:
+            raise LibraryWarned(source=message.source, said=message.text)
 
 
 def messages_gate(captured: Captured, when: str = "while the model was loaded") -> GateResult:

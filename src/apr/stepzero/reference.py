@@ -22,12 +22,12 @@ from apr.stepzero.gate import GateResult, verdict_of
 # Reports (block name, hidden [1, T, D]) while it computes; returns fp32 logits [1, T, V].
 Trace = Callable[[Tensor, Callable[[str, Tensor], None]], Tensor]
 
-# Measured on two real models over threads, batch shapes, kernels and types: docs/tolerance.md. Ten times the noise (1.2e-6
-# nats, 4.1e-6 of a block's size), and about a tenth of the weakest fault that nothing but parity sees (1.4e-4 nats for
-# a head computed in bf16, 3.7e-4 for one layer's softmax in bf16).
+# Measured on two real models over threads, batch shapes, kernels and types: docs/tolerance.md. Ten times the noise
+# (1.2e-6 nats, 4.1e-6 of a block's size), and about a tenth of the weakest fault that nothing but parity sees (1.3e-4
+# nats for a head computed in bf16, 3.7e-4 for one layer's softmax in bf16).
 LOSS_TOLERANCE = 1.3e-5  # nats, fp32
-# Nats between the reference and the loss that training minimises, in the compute type of the run. bf16 alone costs up to
-# 1e-2 there, so that only gross faults of the loss itself show.
+# Nats between the reference and the loss that training minimises, in the compute type of the run. bf16 alone costs up
+# to 1e-2 there, so that only gross faults of the loss itself show.
 TRAINING_TOLERANCE = {"fp32": 2e-4, "bf16": 0.1}
 # Share of a block's standard deviation, fp32.
 BLOCK_TOLERANCE = 4e-5

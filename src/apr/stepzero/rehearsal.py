@@ -23,9 +23,9 @@ _PIECE = 1 << 22  # elements
 UPDATE_TOLERANCE = 0.02  # of the learning rate, beyond one rounding of the parameter
 CLIP_TOLERANCE = 1e-3  # relative
 SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; docs/tolerance.md
-# Nats that the loss moves between two measurements, if it is as steep as the gradient says. A large model needs much, or
-# the step drowns in the rounding of its weights; a small one that knows its text bends within so much. A gradient that is
-# wrong is wrong at every one of them.
+# Nats that the loss moves between two measurements, if it is as steep as the gradient says. A large model needs much,
+# or the step drowns in the rounding of its weights; a small one that knows its text bends within so much. A gradient
+# that is wrong is wrong at every one of them.
 _SLOPE_GAINS = (0.02, 0.005, 0.00125)
 _LARGEST_STEP = 0.05  # of a tensor's own norm
 _LAYER = re.compile(r"\.\d+\.")

@@ -24,6 +24,7 @@ from apr.convert.storage import DtypeRequest
 from apr.convert.trust import establish_trust, parse_sha256
 from apr.model.adapters import tracer
 from apr.model.decoder import Decoder
+from apr.stepzero.messages import capturing, require_discharged
 from apr.stepzero.oracle import record_with_transformers, require_oracle
 from apr.stepzero.probe import plain_probe_ids, probe_ids
 from apr.stepzero.reference import Reference, record
@@ -129,9 +130,11 @@ def _recorder(oracle: str, tokenizer: TokenizerDefinition | None) -> Recorder | 
             ids = plain_probe_ids(config.vocab_size, limit)
         else:
             ids = probe_ids(TextTokenizer(tokenizer), limit)
-        if oracle == "transformers":
-            return record_with_transformers(config, tensors, ids).to_dict()
-        return record_ourselves(config, tensors, ids).to_dict()
+        record_it = record_with_transformers if oracle == "transformers" else record_ourselves
+        with capturing() as captured:
+            reference = record_it(config, tensors, ids)
+        require_discharged(captured)
+        return reference.to_dict()
 
     return recorded
 

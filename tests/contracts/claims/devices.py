@@ -78,9 +78,7 @@ def one_loader_builds_models(source: Path | None = None) -> None:
                 called = getattr(node.func, "id", getattr(node.func, "attr", None))
                 names.get(str(called), set()).add(path.relative_to(root).as_posix())
     assert names["Decoder"] == BUILDERS, f"decoders are built in {sorted(names['Decoder'])}"
-    assert names["stored_tensor"] == READERS, (
-        f"files fill models in {sorted(names['stored_tensor'])}"
-    )
+    assert names["stored_tensor"] == READERS, f"files fill models in {sorted(names['stored_tensor'])}"
 
 
 def stub_device_gets_the_files_weights(scene: Scene) -> None:
