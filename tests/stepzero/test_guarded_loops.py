@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from torch import Tensor, nn
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from apr.aprfile.metadata import read_facts
 from apr.aprfile.reader import open_apr
 from apr.arch.config import TransformerConfig
-from apr.stepzero import guard_update
+from apr.base.errors import NotYet
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroRefused
 from apr.stepzero.faults import modules
-from apr.stepzero.guard import Planned, guard, judge
+from apr.stepzero.guard import Planned, guard
+from apr.stepzero.guard_kept import kept
 from apr.stepzero.oracle import build_transformers_model
 from apr.stepzero.reference import Reference, parse_reference
 from apr.stepzero.registry import BY_ID
@@ -37,6 +39,11 @@ CONFIGS = {"llama": CONFIG, "qwen2": QWEN_LIKE, "untied": UNTIED}
 LR, DECAY = 1e-3, 0.1
 PLANNED = Planned(lr=LR, weight_decay=DECAY, betas=(0.9, 0.999), eps=1e-8, device="cpu", dtype="fp32")
 Batch = dict[str, Tensor]
+
+
+def judge(*loop: Any, **options: Any) -> Certificate:
+    """What the guard finds, whatever its verdict."""
+    return guard(*loop, **options, refuse=False)
 
 
 @pytest.fixture(scope="module")
@@ -654,7 +661,7 @@ def test_the_state_of_an_optimizer_is_given_back_bit_for_bit(files: dict[str, Pa
     loop.train()
     held = [value for state in loop.optimizer.state.values() for value in state.values()]
     before = [value.clone() for value in held]
-    with guard_update._kept(loop.optimizer):
+    with kept(loop.optimizer):
         loop.train()
         loop.optimizer.param_groups[0]["lr"] = 7.0
         loop.optimizer.param_groups[0]["more"] = 1
@@ -734,7 +741,7 @@ def test_a_trainer_with_the_guard_trains_as_without(
         check = StepZeroCallback(files["llama"], certificate_path=path)
         model = build()
         if "checkpointing" in more:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         options = {key: value for key, value in more.items() if key != "checkpointing"}
         trainer = trainer_of(tmp_path, model, [losses, *([check] if guarded else [])], **options)
         trainer.train()
@@ -777,6 +784,37 @@ def test_a_trainer_is_refused_before_its_first_step(
     assert same(before, [value.detach() for value in loop.model.parameters()])
 
 
+@pytest.mark.parametrize(("same_tokenizer", "gate"), [(True, None), (False, "tokens.probe")])
+@pytest.mark.usefixtures("quiet")
+def test_a_trainer_s_tokenizer_is_held_against_the_recorded_ids(
+    files: dict[str, Path], tmp_path: Path, same_tokenizer: bool, gate: str | None
+) -> None:
+    engine = tokenizers.Tokenizer.from_str(make_tokenizer().json_text)
+    if not same_tokenizer:
+        engine.normalizer = tokenizers.normalizers.Lowercase()
+    check = StepZeroCallback(files["llama"])
+    trainer = trainer_of(tmp_path, build(), [check])
+    trainer.processing_class = transformers.PreTrainedTokenizerFast(tokenizer_object=engine)
+    trainer.callback_handler.processing_class = trainer.processing_class
+    if gate is None:
+        trainer.train()
+        assert check.certificate is not None
+        assert by_id(check.certificate)["tokens.probe"].verdict == "yes"
+        return
+    with pytest.raises(StepZeroRefused) as caught:
+        trainer.train()
+    assert caught.value.gate == gate
+
+
+@pytest.mark.parametrize("option", [{"label_smoothing_factor": 0.1}])
+@pytest.mark.usefixtures("quiet")
+def test_what_the_callback_cannot_judge_it_does_not_let_pass(
+    files: dict[str, Path], tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(NotYet):
+        trainer_of(tmp_path, build(), [StepZeroCallback(files["llama"])], **option).train()
+
+
 # --- the page -----------------------------------------------------------------------------------
 
 PAGE = Path(__file__).parents[2] / "docs" / "guard.md"
@@ -785,7 +823,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), 
 
 def test_the_page_has_two_short_examples() -> None:
     assert len(EXAMPLES) == 2
-    assert all(len([line for line in code.splitlines() if line.strip()]) <= 15 for code in EXAMPLES)
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 16 for code in EXAMPLES)
 
 
 @pytest.mark.parametrize("number", [0, 1])

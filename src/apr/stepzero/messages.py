@@ -71,11 +71,13 @@ def capturing(
     """Collect every Python warning and every log line from WARNING up.
 
     Args:
-        loggers: those to listen to; libraries that do not pass theirs on to the root are named.
+        loggers: those to listen to, with every one that does not pass its lines on.
     """
-    captured, listener = Captured(), None
+    captured = Captured()
     listener = _Listener(captured)
-    listened = [logging.getLogger(name) for name in loggers]
+    known = [known for known in logging.root.manager.loggerDict.values() if isinstance(known, logging.Logger)]
+    withdrawn = [logger for logger in known if not logger.propagate]  # torch.distributed, among others
+    listened = {logging.getLogger(name) for name in loggers}.union(withdrawn)
     for logger in listened:
         logger.addHandler(listener)
     try:

@@ -28,7 +28,7 @@ Trace = Callable[[Tensor, Callable[[str, Tensor], None]], Tensor]
 LOSS_TOLERANCE = 1.3e-5  # nats, fp32
 # Nats between the reference and the loss that training minimises, in the compute type of the run. bf16 alone costs up
 # to 1e-2 there, so that only gross faults of the loss itself show.
-TRAINING_TOLERANCE = {"fp32": 2e-4, "bf16": 0.1}
+TRAINING_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
 # Share of a block's standard deviation, fp32.
 BLOCK_TOLERANCE = 4e-5
 

@@ -40,7 +40,7 @@ GATES: tuple[Gate, ...] = (
     Gate(id="source.trust", stage="import", asks="the files have the digests that somebody else recorded",
          errors=_errors((823, 839))),
     Gate(id="plan.arguments", stage="inputs", asks="the options mean one thing",
-         errors=_errors((1, 6), (101, 101), (306, 307), (324, 324), (601, 606), (626, 626))),
+         errors=_errors((1, 6), (101, 101), (306, 307), (324, 324), (601, 604), (606, 606), (626, 626))),
     Gate(id="file.container", stage="inputs", asks="header, footer, sizes and the digest of every tensor hold",
          errors=_errors((201, 220), (222, 222))),
     Gate(id="file.config", stage="inputs", asks="the config is complete, said once, and agrees with the tensors",

@@ -24,9 +24,10 @@ UPDATE_TOLERANCE = 0.02  # of the learning rate, beyond one rounding of the para
 CLIP_TOLERANCE = 1e-3  # relative
 SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; docs/tolerance.md
 # Nats that the loss moves between two measurements, if it is as steep as the gradient says. A large model needs much,
-# or the step drowns in the rounding of its weights; a small one that knows its text bends within so much. A gradient
-# that is wrong is wrong at every one of them.
-_SLOPE_GAINS = (0.02, 0.005, 0.00125)
+# or the step drowns in the rounding of its weights. The loss of a small one that knows its text may bend within so
+# much: then it is measured closer by, and both measurements must agree with the gradient.
+_SLOPE_GAIN = 0.02
+_CLOSER_GAINS = (0.005, 0.00125)
 _LARGEST_STEP = 0.05  # of a tensor's own norm
 _LAYER = re.compile(r"\.\d+\.")
 # Tensors whose gradients pass through the same code; two forward passes are spent on each group. A name that none knows
@@ -247,7 +248,7 @@ class Rehearsal:
         if norm_before_clipping and self._seen.global_norm:
             shrunk = self._seen.global_norm / norm_before_clipping
         measured = {
-            group: self._best_slope(names, loss, shrunk, limit) for group, names in self._groups().items()
+            group: self._slopes(names, loss, shrunk, limit) for group, names in self._groups().items()
         }
         gaps = {group: abs(found / implied - 1) for group, (implied, found) in measured.items()}
         worst = max(gaps, key=lambda group: math.inf if math.isnan(gaps[group]) else gaps[group], default="")
@@ -300,18 +301,18 @@ class Rehearsal:
                 groups.setdefault(group, []).append(name)
         return groups
 
-    def _best_slope(
+    def _slopes(
         self, names: list[str], loss: Callable[[], float], shrunk: float, limit: float
     ) -> tuple[float, float]:
-        """The slope along the gradients of a group, as they say and as measured with the gain that agrees best."""
+        """The slope along the gradients of a group, as they say and as measured."""
         implied = math.fsum(self._seen.norms[name] for name in names) / shrunk
-        found = math.nan
-        for gain in _SLOPE_GAINS:
-            measured = self._slope(names, loss, gain / 2 / implied)
-            if not abs(measured - implied) >= abs(found - implied):
-                found = measured
-            if abs(found - implied) <= limit * implied:
-                break
+
+        def gap(measured: float) -> float:
+            return math.inf if math.isnan(measured) else abs(measured / implied - 1)
+
+        found = self._slope(names, loss, _SLOPE_GAIN / 2 / implied)
+        if gap(found) > limit:
+            found = max((self._slope(names, loss, gain / 2 / implied) for gain in _CLOSER_GAINS), key=gap)
         return implied, found
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from apr.stepzero.faults.aprfiles import Contents, rewritten
 from apr.stepzero.probe import probe_text
 from apr.tokenizer.definition import save_definition
 from apr.train.pretrain import pretrain
-from apr.train.reporter import Silent
+from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
 from apr.workflows.falsify_scene import Scene, tokenizer_in, write_source
 from apr.workflows.importing import import_model
@@ -42,22 +42,37 @@ class Control:
     )
 
 
+class _Trained(Exception):
+    """A step was made: what follows, a checkpoint of some gigabytes, has nothing more to say here."""
+
+
+class _UntilTrained(Silent):
+    """Ends a run when it has made its first step."""
+
+    def step(self, figures: StepFigures) -> None:
+        """End the run."""
+        raise _Trained
+
+
 def run_control(control: Control, scene: Scene) -> dict[str, Any]:
     """Run a healthy variation; returns {id, says, alarm, grade, seconds}: `alarm` is the refusal, or None."""
-    start, alarm, grade = time.perf_counter(), None, None
+    start, alarm = time.perf_counter(), None
     threads = torch.get_num_threads()
     with scene.workplace() as folder:
         try:
             if control.num_threads is not None:
                 torch.set_num_threads(control.num_threads)
-            record = pretrain(control.prepare(scene, folder), Silent())
-            grade = record["certificate"]["grade"]
+            pretrain(control.prepare(scene, folder), _UntilTrained())
+        except _Trained:
+            pass
         except Interrupted:
             raise
         except Exception as error:  # whatever it is, a healthy run did not run
             alarm = str(error) or type(error).__name__
         finally:
             torch.set_num_threads(threads)
+        certificate = folder / "run" / "certificate.json"
+        grade = json.loads(certificate.read_bytes())["grade"] if certificate.is_file() else None
     seconds = round(time.perf_counter() - start, 2)
     return {"id": control.id, "says": control.says, "alarm": alarm, "grade": grade, "seconds": seconds}
 

@@ -1,3 +1,121 @@
+"""The gates of a loop that is not ours, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from apr.aprfile.metadata import ModelFacts, read_facts
+from apr.aprfile.reader import open_apr
+from apr.base.environment import versions
+from apr.base.files import canonical_json, sha256_bytes
+from apr.evals.loss import evaluate_loss
+from apr.stepzero import gates
+from apr.stepzero.behaviour import BEHAVIOUR_TOKENS, behaviour_gates
+from apr.stepzero.built import placement_gate
+from apr.stepzero.certificate import Certificate, grade_of
+from apr.stepzero.gate import GateResult, json_value, not_known, timed
+from apr.stepzero.guard_batches import (
+    LoopBatch,
+    batches_digest,
+    cross_entropy_sum,
+    first_loss_gate,
+    labels_gate,
+    probe_batch,
+    short_batch,
+)
+from apr.stepzero.guard_module import TYPE_NAMES, compute_types, module_built_gate, observing
+from apr.stepzero.guard_optimizer import Planned, fresh_gate, rate_gate, settings_gate
+from apr.stepzero.guard_update import Trial, rehearse
+from apr.stepzero.guard_weights import (
+    FileEvidence,
+    digests_of,
+    file_evidence,
+    module_coverage_gate,
+    module_memory_gate,
+    unhashable_gate,
+    untouched_gate,
+    weights_digest,
+)
+from apr.stepzero.memory import values_gate
+from apr.stepzero.probe import plain_probe_ids, probe_ids
+from apr.stepzero.reference import Reference, compare, measure, parse_reference, training_gate
+from apr.stepzero.registry import BY_ID, GUARDED_ONLY, required_gates
+from apr.stepzero.text import probe_gate
+
+Encode = Callable[[str], Sequence[int]]  # text -> ids, without special ones
+
+_MAX_TOKENS = 4096  # of the batches, in the loss before step 1: beyond one sequence or two it only costs time
+_NOT_OURS = "the guard sees the first batches only; {} is the loop's own"
+_UNSEEN = {
+    "tokens.split": _NOT_OURS.format("how text was split"),
+    "tokens.statistics": _NOT_OURS.format("the text as a whole"),
+    "tokens.eos": _NOT_OURS.format("what ends a document"),
+    "data.order": _NOT_OURS.format("the order of the data"),
+    "loss.random_init": "a second model with random weights would have to be built",
+}
+_ODD_POSITIONS = "padding on the left or packed positions: only the loop's own loss knows how they count"
+_NARROW = "the module computes in a narrower type than fp32; give forward_fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of the weights from elsewhere."""
+
+    evidence: FileEvidence | None = None
+    facts: ModelFacts | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """What the loop is made of, as it will be used."""
+
+    module: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    forward_fp32: Callable[[Tensor], Tensor] | None
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[LoopBatch], Tensor]
+    is_own_loss: bool
+    batches: tuple[LoopBatch, ...]
+    blocks: Mapping[str, nn.Module]
+    encode: Encode | None
+    labels_shifted: bool
+    planned: Planned
+    parameters: dict[str, Tensor]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the ids alone say what is computed of every batch."""
+        return all(batch.is_plain for batch in self.batches)
+
+
+def open_known(stack: ExitStack, reference: str | Path | Reference | None) -> Known:
+    """Open the file, which stays open as long as the stack; a reference alone is taken as it is.
+
+    Raises:
+        AprError: the file cannot be read, or is damaged.
+    """
+    if reference is None or isinstance(reference, Reference):
+        return Known(reference=reference)
+    path = Path(reference)
+    file = stack.enter_context(open_apr(path, "full"))
+    facts = read_facts(file)
+    recorded = facts.reference
+    return Known(
+        evidence=file_evidence(file, facts),
+        facts=facts,
+        reference=parse_reference(recorded, str(path), facts.config.vocab_size) if recorded else None,
+    )
+
+
 class Court:
     """The gates of one loop, in order."""
 
@@ -72,7 +190,7 @@ class Court:
     def _weights(self) -> None:
         parameters, evidence = self.loop.parameters, self.known.evidence
         if (no := unhashable_gate(parameters)) is not None:
-            self.gates = [gate for gate in self.gates if gate.id != no.id] + [no]
+            self.gates = [*(gate for gate in self.gates if gate.id != no.id), no]
             return
         if evidence is not None:
             self.add(lambda: module_coverage_gate(parameters, evidence))
@@ -161,9 +279,8 @@ class Court:
             self.add(lambda: gates.reference_absent_gate("no reference was given, or the file records none"))
             return
         if exact is None:
-            reason = "the module computes in a narrower type than the reference; give forward_fp32"
-            self.open_gate("reference.blocks", reason)
-            self.open_gate("reference.loss", reason)
+            self.open_gate("reference.blocks", _NARROW)
+            self.open_gate("reference.loss", _NARROW)
         else:
             self._compare(reference, exact)
         if not self.refused:
@@ -198,8 +315,7 @@ class Court:
         loop = self.loop
         pairs = [pair for batch in loop.batches for pair in _rows(batch, loop.labels_shifted)]
         if not loop.is_plain:
-            reason = "padding on the left or packed positions: only the loop's own loss knows how they count"
-            return not_known("loss.step0", BY_ID["loss.step0"].asks, reason)
+            return not_known("loss.step0", BY_ID["loss.step0"].asks, _ODD_POSITIONS)
         counts_V = np.zeros(self.vocab_size, dtype=np.int64)
         for _, targets in pairs:
             counts_V += np.bincount(targets[targets >= 0].cpu().numpy(), minlength=self.vocab_size)
@@ -236,7 +352,7 @@ class Court:
                 "padding on the left or packed positions: only the loop's own loss knows how they count"
             )
         elif self.exact is None:
-            unmeasured = "the module computes in a narrower type than fp32; give forward_fp32"
+            unmeasured = _NARROW
         score = cross_entropy_sum(self.exact or loop.forward)
         pairs = [batch.pairs(loop.labels_shifted) for batch in shorts]
         self.gates += rehearse(
