@@ -54,7 +54,10 @@ Healthy losses (nats per token; ln V is {ln_v}): {healthy}.
 
 `make scoreboard` makes an environment for the peers (`requirements/peers.txt`), trains the two models (a llama with a
 tied head and llama3 rope scaling; a qwen2 with biases and an untied head), plants, loads and writes this page. Losses
-depend on the machine in the last digits. Versions: {versions}.
+depend on the machine in the last digits. The models are trained so that each part counts: the text can be predicted
+only by position and with the MLP, biases start large, and the embedding is small enough for the norm's epsilon.
+
+Versions: {versions}.
 """
 
 

@@ -102,6 +102,15 @@ def test_the_order_digest_is_of_the_batches_to_come(ten_windows):
         stream(ten_windows, allow_cycle=False).order_digest(4)
 
 
+def test_the_planned_windows_are_those_of_the_batches_to_come(ten_windows):
+    batches = stream(ten_windows, cursor=6)
+    planned = batches.planned_windows(5)
+    assert batches.cursor == 6
+    assert planned.tolist() == [index for _ in range(5) for index in batches.next_batch().window_indices]
+    with pytest.raises(StreamExhausted):
+        stream(ten_windows, allow_cycle=False).planned_windows(4)
+
+
 def test_the_order_digest_does_not_depend_on_how_it_is_cut(memory_dataset):
     dataset = memory_dataset([np.arange(3001) % 1000])
     one = BatchStream(dataset, 1, 1, 42, allow_cycle=True)

@@ -21,7 +21,8 @@ from apr.stepzero.faults.planting import source_fault
 FILE = "tokenizer.json"
 _CONFIG_FILE = "tokenizer_config.json"
 # Frequent words in the spellings that vocabularies have, and tokens that no text is likely to hold.
-_FREQUENT = ("\u0120the", "\u0120of", "\u0120to", "\u2581the", "\u2581of", "\u2581to")
+_FREQUENT = ("\u0120the", "\u2581the")
+_BREAKS = ("\u010a", "<0x0A>")
 _RARE = ("\u0100", "<0x00>")
 _STARTS = ("\u0120", "\u2581")  # of a word, with the space before it
 
@@ -35,25 +36,24 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     return edit
 
 
-def _two_words(document: dict[str, Any]) -> tuple[str, str]:
-    """Two tokens that text is full of: frequent words, or the first of those that are part of no longer token."""
+def _word_and_break(document: dict[str, Any]) -> tuple[str, str]:
+    """Two tokens that text is full of: a frequent word, or else the first that is part of no longer one; a line break."""
     vocab, merges = document["model"]["vocab"], document["model"]["merges"]
-    named = [token for token in _FREQUENT if token in vocab]
     pieces = {piece for merge in merges for piece in (merge.split(" ") if isinstance(merge, str) else merge)}
     whole = sorted((t for t in vocab if t.startswith(_STARTS) and t not in pieces), key=vocab.__getitem__)
-    one, other, *_ = named + whole if len(named) > 1 else whole
-    return one, other
+    word = next(token for token in (*_FREQUENT, *whole) if token in vocab)
+    return word, next(token for token in _BREAKS if token in vocab)
 
 
 def _ids_exchanged(document: dict[str, Any]) -> None:
     vocab = document["model"]["vocab"]
-    one, other = _two_words(document)
+    one, other = _word_and_break(document)
     vocab[one], vocab[other] = vocab[other], vocab[one]
 
 
 def _one_id(document: dict[str, Any]) -> None:
     vocab = document["model"]["vocab"]
-    one, other = _two_words(document)
+    one, other = _word_and_break(document)
     vocab[one] = vocab[other]
 
 
@@ -114,7 +114,7 @@ def _end_contradicted(folder: Path) -> None:
     added = [entry["content"] for entry in document["added_tokens"]]
     other = next(token for token in (*added, *_RARE, *known) if token in known and token != before)
     write_json(folder / _CONFIG_FILE, values | {"eos_token": other})
-    edit_config(folder, eos_token_id=known.get(before, known[_two_words(document)[0]]))
+    edit_config(folder, eos_token_id=known.get(before, known[_word_and_break(document)[0]]))
 
 
 def _cut_off(folder: Path) -> None:
@@ -127,7 +127,7 @@ _trust = partial(source_fault, "trust")
 TOKENIZER_FAULTS: tuple[Fault, ...] = (
     _trust(
         "token-ids-exchanged",
-        "two frequent tokens of tokenizer.json had each other's ids",
+        "a word and the line break of tokenizer.json had each other's ids",
         _edit(_ids_exchanged),
         *("S-16", "S-18"),
         quick=True,
