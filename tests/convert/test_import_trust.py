@@ -18,7 +18,7 @@ from apr.convert.errors import (
     FilesNotListed,
     HubHashDiffers,
     HubLocationBad,
-    ListedWeightsMissing,
+    ListedFilesMissing,
     ManifestBad,
     ManifestContradictory,
     SeveralWeightFiles,
@@ -150,7 +150,7 @@ def test_a_manifest_of_more_files_is_taken(folder):
 
 @pytest.mark.parametrize("name", ["model-00002-of-00002.safetensors", "extra.gguf"])
 def test_listed_weights_that_are_not_there_are_refused(folder, name):
-    with pytest.raises(ListedWeightsMissing) as caught:
+    with pytest.raises(ListedFilesMissing) as caught:
         trust(folder, digests=digests(folder) | {name: A})
     assert caught.value.files == name
 
@@ -159,7 +159,7 @@ def test_a_gguf_that_was_named_needs_no_other(make_gguf, kit):
     path = make_gguf(kit.LLAMA)
     listed = {"model.gguf": sha256_file(path), "model-q8.gguf": A}
     assert trust(path, digests=listed).checked == ("model.gguf",)
-    with pytest.raises(ListedWeightsMissing):
+    with pytest.raises(ListedFilesMissing):
         trust(path.parent, digests=listed)
 
 
@@ -382,7 +382,7 @@ def test_a_manifest_comes_before_the_hub_which_still_is_asked(on_hub, folder):
     assert (found.root, found.unchecked) == ("manifest", ())
     assert asked
     assert "the hub was not asked" in found.says
-    with pytest.raises(ListedWeightsMissing):
+    with pytest.raises(ListedFilesMissing):
         trust("hf://org/name", digests=digests(folder) | {"model-00002-of-00002.safetensors": A})
 
 

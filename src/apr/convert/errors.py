@@ -340,11 +340,11 @@ class ManifestContradictory(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
-class ListedWeightsMissing(AprError):
-    """The manifest lists weights that the folder does not have, so a part of the checkpoint may be missing."""
+class ListedFilesMissing(AprError):
+    """The manifest lists files that an import reads and the folder does not have: a part of the checkpoint is missing."""
 
     id = "APR827"
-    text = "{manifest} lists the weights {files}, which {location} does not have"
+    text = "{manifest} lists {files}, which {location} does not have"
     help = "download what is missing, or take it out of the manifest where it belongs to another checkpoint"
     manifest: str
     location: str

@@ -19,7 +19,7 @@ from apr.convert.errors import (
     DigestUnexpected,
     FilesNotListed,
     HubHashDiffers,
-    ListedWeightsMissing,
+    ListedFilesMissing,
     SeveralWeightFiles,
 )
 from apr.convert.hub import PATTERNS, SCHEME, HubHashes, git_blob_id, published_hashes
@@ -27,6 +27,11 @@ from apr.convert.manifest import SHA256, Manifest
 
 Root = Literal["manifest", "sha256", "hub", "first use"]
 _WEIGHTS = (".safetensors", ".gguf")
+# Without one of these an import goes on, and decides otherwise: another end token, no tokenizer.
+_DECIDING = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    "generation_config.json",
+)
 _COVERED = {
     "manifest": "the manifest lists the sha256 of every file that was read",
     "sha256": "the weights have the sha256 that was given",
@@ -80,7 +85,7 @@ def establish_trust(
 
     Raises:
         DigestUnexpected, HubHashDiffers: a file is another one.
-        FilesNotListed, ListedWeightsMissing: manifest and source are not about the same files.
+        FilesNotListed, ListedFilesMissing: manifest and source are not about the same files.
         SeveralWeightFiles: `expect_sha256` cannot be meant.
     """
     checked: set[str] = set()
@@ -124,18 +129,19 @@ def _check_manifest(source: CheckpointSource, manifest: Manifest, location: str)
     listed = manifest.digests
     if unlisted := [file.name for file in source.files if file.name not in listed]:
         raise FilesNotListed(manifest=manifest.path, location=source.location, files=_few(unlisted))
-    if missing := [name for name in listed if _is_missing_weights(name, source, location)]:
-        raise ListedWeightsMissing(manifest=manifest.path, location=source.location, files=_few(missing))
+    if missing := [name for name in listed if _is_missing(name, source, location)]:
+        raise ListedFilesMissing(manifest=manifest.path, location=source.location, files=_few(missing))
     for file in source.files:
         _require_digest(source, file, listed[file.name], manifest.path)
     return {file.name for file in source.files}
 
 
-def _is_missing_weights(name: str, source: CheckpointSource, location: str) -> bool:
-    """Whether a listed name is a file of weights that should lie in the folder and does not."""
+def _is_missing(name: str, source: CheckpointSource, location: str) -> bool:
+    """Whether a listed name is a file that an import reads, and that should lie in the folder and does not."""
     is_hub = location.startswith(SCHEME)
     folder = Path(source.location if is_hub else location)
-    if not name.endswith(_WEIGHTS) or "/" in name or not folder.is_dir():
+    is_read = name.endswith(_WEIGHTS) or name in _DECIDING
+    if not is_read or "/" in name or not folder.is_dir():
         return False  # one file that was named needs no other
     if is_hub and not any(fnmatch(name, pattern) for pattern in PATTERNS):
         return False  # a copy of the weights in another form, which is not downloaded

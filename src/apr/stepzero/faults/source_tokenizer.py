@@ -132,6 +132,12 @@ TOKENIZER_FAULTS: tuple[Fault, ...] = (
         *("S-16", "S-18"),
         quick=True,
     ),
+    _trust(
+        "tokenizer-gone",
+        "tokenizer.json had not been copied",
+        lambda folder: (folder / FILE).unlink(),
+        *("S-82", "S-92"),
+    ),
     _trust("merge-missing", "the first merge of tokenizer.json was missing", _edit(_merge_missing), "S-18"),
     _trust(
         "other-tokenizer",
