@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from silent_failures import NOT_PLANTED, WENT_WRONG
 
 from apr.base.errors import known_errors
 from apr.cli.explain_command import describe
 from apr.cli.main import apr
+from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.registry import GATES
 from apr.workflows.falsifying import catalogue
 
@@ -78,6 +80,29 @@ def gates_page() -> str:
     return _NOTE + head + _table(rows) + told + _table(faults) + last + _table(controls)
 
 
+def failures_page() -> str:
+    """Every silent failure with the faults that imitate it, or why none does."""
+    head = (
+        "# Silent failures\n\nWhat has gone wrong in training from a checkpoint without anything stopping, in trainers "
+        "of several makers. For each, what `apr falsify` plants (docs/gates.md), or what judges it instead.\n\n"
+        "| | what went wrong | planted as |\n|---|---|---|\n"
+    )
+    planted: dict[str, list[str]] = {}
+    for fault in FAULTS:
+        for name in fault.imitates:
+            planted.setdefault(name, []).append(fault.id)
+    assert set(planted) <= set(WENT_WRONG), "a fault imitates what is not in the list"
+    rows = [
+        (name, told, _first_of(planted[name]) if name in planted else f"not planted: {NOT_PLANTED[name]}")
+        for name, told in WENT_WRONG.items()
+    ]
+    return _NOTE + head + _table(rows)
+
+
+def _first_of(ids: list[str]) -> str:
+    return ", ".join(ids[:6]) + (f" and {len(ids) - 6} more" if len(ids) > 6 else "")
+
+
 def _ranges(errors: tuple[str, ...]) -> str:
     """Error ids that exist, in runs."""
     known = [int(e.removeprefix("APR")) for e in errors if e in known_errors()]
@@ -97,6 +122,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def main() -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
     pages = {"reference.md": reference_page(), "errors.md": errors_page(), "gates.md": gates_page()}
+    pages["silent-failures.md"] = failures_page()
     check = "--check" in sys.argv[1:]
     for name, text in pages.items():
         path = DOCS / name

@@ -341,7 +341,7 @@ class ManifestContradictory(AprError):
 
 @dataclass(kw_only=True, eq=False)
 class ListedFilesMissing(AprError):
-    """The manifest lists files that an import reads and the folder does not have: a part of the checkpoint is missing."""
+    """The manifest lists files that an import reads, and the folder does not have them."""
 
     id = "APR827"
     text = "{manifest} lists {files}, which {location} does not have"
