@@ -100,7 +100,7 @@ CONFIG_FAULTS: tuple[Fault, ...] = (
     _fault("epsilon-missing", "file.config", "the config did not name the norms' epsilon", _without("rms_norm_eps"),
            ("S-34",)),
     _fault("heads-doubled", "reference.blocks", "the config named twice the heads, of half the width", _other_heads,
-           ("S-34", "S-125"), quick=True),
+           ("S-34", "S-125")),
     _fault("groups-wrong", "file.config", "the config named another number of key-value heads",
            _everywhere(num_key_value_heads=1), ("S-34",), needs=lambda c: c.num_key_value_heads > 1),
     _fault("tie-flipped", "file.config", "the config said the opposite of the head's tie", _flip("tie_word_embeddings"),

@@ -169,7 +169,7 @@ CONTENT_FAULTS: tuple[Fault, ...] = (
            _change("mlp.gate_proj.weight", lambda v: _one(v, np.nan)), ("S-124",), quick=True),
     _fault("infinite", "weights.memory", "one weight was infinite when its digest was made",
            _change("self_attn.k_proj.weight", lambda v: _one(v, np.inf)), ("S-124",)),
-    _fault("layers-exchanged", "reference.blocks", "two layers had changed places", _exchange, ("S-127",), quick=True),
+    _fault("layers-exchanged", "reference.blocks", "two layers had changed places", _exchange, ("S-127",)),
     _fault("rows-shifted", "reference.blocks", "the embedding's rows were shifted by one",
            _embedding(lambda v: np.roll(v, 1, axis=0)), ("S-127",)),
     _fault("rows-permuted", "reference.blocks", "query and key rows lay in GGUF's order", _permuted, ("S-51",)),

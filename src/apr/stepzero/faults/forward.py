@@ -312,7 +312,7 @@ FORWARD_FAULTS: tuple[Fault, ...] = (
     _fault("loss-of-a-part", "reference.training", "the softmax left out a part of the vocabulary", _CROSS_ENTROPY,
            before(_fewer_words), ("S-60",), needs=lambda c: c.vocab_size < 1000),
     _fault("placeholder", "loss.random_init", "an exhausted validation stream gave a placeholder of 1.0",
-           "apr.train.certify:validation_loss", _validation(1.0, first=True), ("S-70",), quick=True),
+           "apr.train.certify:validation_loss", _validation(1.0, first=True), ("S-70",)),
     _fault("too-good", "loss.step0", "the validation loss was 0.0008", "apr.train.certify:validation_loss", _validation(0.0008, first=False),
            ("S-74",)),
     _fault("too-bad", "loss.step0", "the validation loss was 17.22", "apr.train.certify:validation_loss", _validation(17.22, first=False),

@@ -148,7 +148,7 @@ _STREAM = "apr.train.certify:BatchStream"
 
 ORDER_FAULTS: tuple[Fault, ...] = (
     _fault("schedule", "constant", "optimizer.schedule", "the schedule was computed and a constant applied", _RATE,
-           _changed(schedule=lambda s: "constant", warmup_steps=lambda w: 0), ("S-40",), quick=True),
+           _changed(schedule=lambda s: "constant", warmup_steps=lambda w: 0), ("S-40",)),
     _fault("schedule", "no-warm-up", "optimizer.schedule", "there was no warm-up", _RATE,
            _changed(warmup_steps=lambda w: 0), ("S-40",)),
     _fault("schedule", "long-horizon", "optimizer.schedule", "the schedule was that of a run four times as long", _RATE,
@@ -163,11 +163,10 @@ ORDER_FAULTS: tuple[Fault, ...] = (
            lambda original: lambda step, **o: original(step, **o) - 0.1 * o["peak"] * step / max(1, o["num_steps"] - 1),
            ("S-42",)),
     _fault("schedule", "not-applied", "optimizer.schedule", "the rate was computed and not set", _SET,
-           instead(lambda optimizer, lr: None), ("S-40", "S-132"), quick=True),
+           instead(lambda optimizer, lr: None), ("S-40", "S-132")),
     _fault("data order", "not-shuffled", "data.order", "the windows came in the order of the text", _INDICES, _in_order,
-           ("S-78",), quick=True),
-    _fault("data order", "same-again", "data.order", "every batch was the first", _INDICES, _same_again, ("S-134", "S-83"),
-           quick=True),
+           ("S-78",)),
+    _fault("data order", "same-again", "data.order", "every batch was the first", _INDICES, _same_again, ("S-134", "S-83")),
     _fault("data order", "with-repeats", "data.order", "windows were drawn with replacement", _INDICES, _with_repeats,
            ("S-134",)),
     _fault("data order", "not-shifted", "data.order", "the targets were the inputs", _BATCH, _batches(_unshifted),
