@@ -92,10 +92,6 @@ def nothing_wrong(original: Any) -> Any:
     return original
 
 
-def never_called(original: Any) -> Any:
-    return original
-
-
 def test_what_nothing_refuses_is_missed(scenes: dict[str, Scene]) -> None:
     harmless = Patch(target="apr.train.certify:load_decoder", wrap=nothing_wrong)
     fault = Fault(
@@ -107,7 +103,7 @@ def test_what_nothing_refuses_is_missed(scenes: dict[str, Scene]) -> None:
 
 
 def test_a_defect_that_is_not_reached_counts_as_missed(scenes: dict[str, Scene]) -> None:
-    unused = Patch(target="apr.workflows.falsifying:falsify", wrap=never_called)
+    unused = Patch(target="apr.workflows.falsifying:falsify", wrap=nothing_wrong)
     fault = Fault(
         id="x", imitates=("S-01",), place="loader", gate="weights.memory", says="nothing", patches=(unused,)
     )

@@ -138,6 +138,18 @@ def random_init_gate(*, loss: float, num_tokens: int, vocab_size: int) -> GateRe
     )
 
 
+def outside_band(loss: float, low: float, high: float) -> str:
+    """Say why a loss before step 1, in nats, is not between two limits; empty where it is."""
+    if not loss > low:
+        return (
+            f"a loss of {loss:.4f} nats is too good to be true of this text: "
+            "the model has seen it, or it is one thing over and over"
+        )
+    if not loss <= high:
+        return f"a loss of {loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
+    return ""
+
+
 def step0_gate(
     *,
     step0: EvalLoss,
@@ -155,14 +167,7 @@ def step0_gate(
     low, high = BAND_LOW_SHARE * unigram, FINETUNE_LOSS_LIMIT if from_init else 2 * math.log(vocab_size)
     if from_init and not has_reference:
         high = min(high, unigram, random_init_loss - 1.0)
-    cause = ""
-    if not step0.loss > low:
-        cause = (
-            f"a loss of {step0.loss:.4f} nats is too good to be true of this text: "
-            "the model has seen it, or it is one thing over and over"
-        )
-    elif not step0.loss <= high:
-        cause = f"a loss of {step0.loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
+    cause = outside_band(step0.loss, low, high)
     return GateResult(
         id="loss.step0",
         claim="the validation loss before step 1 is inside its limits",

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from apr.base.files import sha256_bytes
 from apr.evals.loss import EvalLoss, LossSum
 from apr.stepzero.gate import GateResult, verdict_of
-from apr.stepzero.gates import BAND_LOW_SHARE, FINETUNE_LOSS_LIMIT, unigram_entropy
+from apr.stepzero.gates import BAND_LOW_SHARE, FINETUNE_LOSS_LIMIT, outside_band, unigram_entropy
 
 IGNORED = -100
 # Tokens. In fewer, most ids occur once, and their entropy says how many there are, not what a table of counts knows.
@@ -186,14 +186,7 @@ def first_loss_gate(
     if not has_reference:
         high = min(high, math.log(vocab_size) - 1.0)
         high = min(high, entropy) if counts_V.sum() >= _ENOUGH_FOR_COUNTS else high
-    cause = ""
-    if not step0.loss > low:
-        cause = (
-            f"a loss of {step0.loss:.4f} nats is too good to be true of this text: "
-            "the model has seen it, or it is one thing over and over"
-        )
-    elif not step0.loss <= high:
-        cause = f"a loss of {step0.loss:.4f} nats is too bad for a checkpoint that knows this kind of text"
+    cause = outside_band(step0.loss, low, high)
     return GateResult(
         id="loss.step0",
         claim="the loss of the first batches, before step 1, is inside its limits",

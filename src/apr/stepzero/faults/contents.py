@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -136,11 +136,8 @@ def _is_square(config: Any) -> bool:
     return bool(config.num_attention_heads * config.head_dim == config.hidden_size)
 
 
-_HEAD_DIM: Callable[[Mapping[str, Any]], int] = lambda config: int(config["head_dim"])  # noqa: E731
-
-
 def _permuted(contents: Contents) -> None:
-    head_dim = _HEAD_DIM(contents.config)
+    head_dim = int(contents.config["head_dim"])
     for letter in ("q", "k"):
         contents.change(
             contents.middle(f"self_attn.{letter}_proj.weight"), lambda v: adjacent_pairs(v, head_dim)

@@ -12,6 +12,7 @@ from apr.base.files import canonical_json, sha256_bytes
 from apr.stepzero.faults.aprfiles import Contents, rewritten
 from apr.stepzero.faults.datasets import edit_manifest
 from apr.stepzero.faults.fault import MODEL, SHARDS, Fault
+from apr.tokenizer.definition import TokenizerDefinition
 
 Document = dict[str, Any]
 
@@ -57,8 +58,6 @@ def _with_shards(change: Callable[[Document], None]) -> Callable[[Path], None]:
 
 def _digest_of(path: Path) -> str:
     """The tokenizer's identity as a definition has it."""
-    from apr.tokenizer.definition import TokenizerDefinition
-
     with open_apr(path, "structure") as file:
         own = file.metadata["apr_pretrain"]
         return TokenizerDefinition.from_dict(own["tokenizer"], own["tokenizer_json"]).sha256
