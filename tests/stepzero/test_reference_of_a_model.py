@@ -18,7 +18,7 @@ from apr.model import decoder as decoder_module
 from apr.model import rope
 from apr.model.adapters import tracer
 from apr.model.decoder import Decoder
-from apr.stepzero.errors import OracleFailed, ReferenceMalformed
+from apr.stepzero.errors import OracleFailed, ReferenceMalformed, ReferenceNotFinite
 from apr.stepzero.figures import block_figures, relative_difference
 from apr.stepzero.oracle import record_with_transformers
 from apr.stepzero.probe import PROBE_TOKENS, plain_probe_ids, probe_ids, probe_text
@@ -319,3 +319,12 @@ def test_plain_probe_ids_are_fixed() -> None:
     assert len(ids) == PROBE_TOKENS
     assert len(set(ids)) > 250
     assert max(ids) < 1000
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"])
+def test_weights_that_overflow_have_no_reference(name: str) -> None:
+    weights = make_weights(CONFIG)
+    weights[name] = np.full_like(weights[name], 1e38)
+    with pytest.raises(ReferenceNotFinite) as caught, np.errstate(all="ignore"):
+        record_with_transformers(CONFIG, weights, IDS)
+    assert "output of" in caught.value.where

@@ -212,3 +212,14 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileMissing) as caught:
         load_definition(tmp_path / "no" / "tokenizer.json")
     assert caught.value.path == str(tmp_path / "no" / "tokenizer.json")
+
+
+def test_a_key_with_two_values_is_refused(tmp_path: Path, tiny_json: Json) -> None:
+    text = tiny_json(TEXT_END)
+    vocab = text.index('"vocab"')
+    brace = text.index("{", vocab)
+    key, value = json.dumps(next(iter(json.loads(text)["model"]["vocab"]))), 77
+    doubled = f"{text[: brace + 1]}{key}: {value}, {text[brace + 1 :]}"
+    with pytest.raises(TokenizerNotLoadable) as caught:
+        make_definition(doubled, bos_token_id=None, eos_token_id=None, source="doubled")
+    assert key.strip('"') in caught.value.reason

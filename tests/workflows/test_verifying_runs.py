@@ -107,6 +107,16 @@ def test_a_run_holds_with_what_went_in(healthy: Path, tiny_apr: Path, tiny_shard
         assert part in found
 
 
+def test_validation_shards_from_elsewhere_are_asked_for(
+    run: Runner, tiny_shards: Path, tmp_path: Path
+) -> None:
+    elsewhere = shutil.copytree(tiny_shards / "val", tmp_path / "elsewhere")
+    folder = run(val_shard=elsewhere)
+    assert verdicts(folder, dataset=tiny_shards)["dataset.validation"] == "not known"
+    assert noes(folder, dataset=tiny_shards, val_shard=elsewhere) == []
+    assert noes(folder, dataset=tiny_shards, val_shard=tiny_shards) == ["dataset.validation", "dataset.split"]
+
+
 def test_its_certificate_holds_alone(healthy: Path, tiny_apr: Path, tiny_shards: Path) -> None:
     path = healthy / "certificate.json"
     assert noes(path) == []

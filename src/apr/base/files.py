@@ -71,7 +71,7 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "") -> dict[st
     """
     require_file(path, kind, made_by)
     try:
-        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        value = json.loads(path.read_bytes(), object_pairs_hook=unique_object)
     except OSError as error:
         raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
     except RecursionError as error:
@@ -83,8 +83,12 @@ def read_json(path: Path, kind: str = "JSON file", made_by: str = "") -> dict[st
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of pairs, unless a key stands twice with two values: readers differ in which one they take."""
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of pairs, for `json.loads`; readers differ in which of two values under one key they take.
+
+    Raises:
+        ValueError: a key stands twice with two values.
+    """
     value: dict[str, Any] = {}
     for key, item in pairs:
         if key in value and value[key] != item:

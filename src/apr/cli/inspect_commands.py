@@ -44,6 +44,14 @@ def _render(file: Path, result: dict[str, Any]) -> str:
             else "none",
         )
     )
+    trust = result["trust"]
+    rows.append(("held against", f"{trust['root']}: {trust['says']}" if trust else "not recorded"))
+    rows += [("finding", finding["message"]) for finding in result["findings"]]
+    rows += [("accepted", rule) for rule in result["accepted"]]
+    if result["lineage"]:
+        rows.append(
+            ("lineage", f"step {result['lineage']['step']:,} from {result['lineage']['init_digest']}")
+        )
     rows += [(f"checksum {name}", state) for name, state in result["checksums"].items()]
     rows.append(("digest", result["file_digest"]))
     width = max(len(name) for name, _ in rows)

@@ -19,8 +19,11 @@ _MAX_SHOWN = 60  # characters of one value in the list
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--init", type=click.Path(path_type=Path), help="The checkpoint that the run started from.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="The shards that it was trained on.")
+@click.option("--val-shard", type=click.Path(path_type=Path), help="The run's own --val-shard.")
 @format_option
-def verify_command(path: Path, init: Path | None, dataset: Path | None, output_format: str) -> int:
+def verify_command(
+    path: Path, init: Path | None, dataset: Path | None, val_shard: Path | None, output_format: str
+) -> int:
     """Check a run directory or a certificate against its own bytes and digests.
 
     \b
@@ -28,7 +31,7 @@ def verify_command(path: Path, init: Path | None, dataset: Path | None, output_f
       apr verify run --init model.apr --dataset shards
     """
     with screen() as shown:
-        result = verify(path, init=init, dataset=dataset, on_progress=shown.phase)
+        result = verify(path, init=init, dataset=dataset, val_shard=val_shard, on_progress=shown.phase)
     refusal = refusal_of(path, result)
     if refusal is None:
         emit(result, output_format, _render)

@@ -95,6 +95,17 @@ class LibraryWarned(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
+class ReferenceNotFinite(AprError):
+    """The forward pass of a checkpoint gives NaN or infinite values."""
+
+    id = "APR506"
+    text = "{where} is NaN or infinite when {oracle} runs the probe through these weights"
+    help = "look for weights that are far too large, or a scale that was applied twice; nothing was written"
+    where: str
+    oracle: str
+
+
+@dataclass(kw_only=True, eq=False)
 class OracleFailed(AprError):
     """The independent implementation could not compute the reference."""
 

@@ -20,8 +20,9 @@ from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
 from apr.stepzero.guard_batches import cross_entropy_of, read_batch
-from apr.stepzero.guard_court import Court, Encode, Known, Loop, open_known
+from apr.stepzero.guard_court import Court
 from apr.stepzero.guard_kept import undisturbed
+from apr.stepzero.guard_loop import Encode, Known, Loop, open_known
 from apr.stepzero.guard_module import default_blocks
 from apr.stepzero.guard_optimizer import Planned, inner_optimizer
 from apr.stepzero.guard_weights import file_names

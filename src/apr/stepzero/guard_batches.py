@@ -25,6 +25,7 @@ IGNORED = -100
 # Tokens. In fewer, most ids occur once, and their entropy says how many there are, not what a table of counts knows.
 _ENOUGH_FOR_COUNTS = 4096
 REHEARSAL_TARGETS = 32  # of a micro-batch
+_MAX_TOKENS = 4096  # in the loss before step 1: beyond one sequence or two it only costs time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,3 +202,22 @@ def first_loss_gate(
             "unit": "nats per token",
         },
     )
+
+
+def rows_of(batch: LoopBatch, labels_shifted: bool) -> list[tuple[Tensor, Tensor]]:
+    """Each row that predicts something, alone."""
+    inputs, targets = batch.pairs(labels_shifted)
+    rows = (slice(number, number + 1) for number in range(inputs.shape[0]))
+    return [(inputs[row], targets[row]) for row in rows if bool((targets[row] >= 0).any())]
+
+
+def first_rows(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """The first pairs, up to _MAX_TOKENS, but one at least."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    total = 0
+    for pair in pairs:
+        if kept and total + pair[0].numel() > _MAX_TOKENS:
+            break
+        kept.append(pair)
+        total += pair[0].numel()
+    return kept

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from apr.aprfile.metadata import ModelFacts, read_facts
-from apr.aprfile.reader import open_apr
 from apr.base.environment import versions
 from apr.base.files import canonical_json, sha256_bytes
 from apr.evals.loss import evaluate_loss
@@ -23,21 +19,21 @@ from apr.stepzero.built import placement_gate
 from apr.stepzero.certificate import Certificate, grade_of
 from apr.stepzero.gate import GateResult, json_value, not_known, timed
 from apr.stepzero.guard_batches import (
-    LoopBatch,
     batches_digest,
     cross_entropy_sum,
     first_loss_gate,
+    first_rows,
     labels_gate,
     probe_batch,
+    rows_of,
     short_batch,
 )
+from apr.stepzero.guard_loop import Encode, Known, Loop
 from apr.stepzero.guard_module import TYPE_NAMES, compute_types, module_built_gate, observing
-from apr.stepzero.guard_optimizer import Planned, fresh_gate, rate_gate, settings_gate
+from apr.stepzero.guard_optimizer import fresh_gate, rate_gate, settings_gate
 from apr.stepzero.guard_update import Trial, rehearse
 from apr.stepzero.guard_weights import (
-    FileEvidence,
     digests_of,
-    file_evidence,
     module_coverage_gate,
     module_memory_gate,
     unhashable_gate,
@@ -46,13 +42,10 @@ from apr.stepzero.guard_weights import (
 )
 from apr.stepzero.memory import values_gate
 from apr.stepzero.probe import plain_probe_ids, probe_ids
-from apr.stepzero.reference import Reference, compare, measure, parse_reference, training_gate
+from apr.stepzero.reference import Reference, compare, measure, training_gate
 from apr.stepzero.registry import BY_ID, GUARDED_ONLY, required_gates
 from apr.stepzero.text import probe_gate
 
-Encode = Callable[[str], Sequence[int]]  # text -> ids, without special ones
-
-_MAX_TOKENS = 4096  # of the batches, in the loss before step 1: beyond one sequence or two it only costs time
 _NOT_OURS = "the guard sees the first batches only; {} is the loop's own"
 _UNSEEN = {
     "tokens.split": _NOT_OURS.format("how text was split"),
@@ -63,57 +56,6 @@ _UNSEEN = {
 }
 _ODD_POSITIONS = "padding on the left or packed positions: only the loop's own loss knows how they count"
 _NARROW = "the module computes in a narrower type than fp32; give forward_fp32"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known of the weights from elsewhere."""
-
-    evidence: FileEvidence | None = None
-    facts: ModelFacts | None = None
-    reference: Reference | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
-    """What the loop is made of, as it will be used."""
-
-    module: nn.Module
-    forward: Callable[[Tensor], Tensor]
-    forward_fp32: Callable[[Tensor], Tensor] | None
-    optimizer: torch.optim.Optimizer
-    loss: Callable[[LoopBatch], Tensor]
-    is_own_loss: bool
-    batches: tuple[LoopBatch, ...]
-    blocks: Mapping[str, nn.Module]
-    encode: Encode | None
-    labels_shifted: bool
-    planned: Planned
-    parameters: dict[str, Tensor]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the ids alone say what is computed of every batch."""
-        return all(batch.is_plain for batch in self.batches)
-
-
-def open_known(stack: ExitStack, reference: str | Path | Reference | None) -> Known:
-    """Open the file, which stays open as long as the stack; a reference alone is taken as it is.
-
-    Raises:
-        AprError: the file cannot be read, or is damaged.
-    """
-    if reference is None or isinstance(reference, Reference):
-        return Known(reference=reference)
-    path = Path(reference)
-    file = stack.enter_context(open_apr(path, "full"))
-    facts = read_facts(file)
-    recorded = facts.reference
-    return Known(
-        evidence=file_evidence(file, facts),
-        facts=facts,
-        reference=parse_reference(recorded, str(path), facts.config.vocab_size) if recorded else None,
-    )
 
 
 class Court:
@@ -313,14 +255,14 @@ class Court:
 
     def _band(self) -> GateResult:
         loop = self.loop
-        pairs = [pair for batch in loop.batches for pair in _rows(batch, loop.labels_shifted)]
+        pairs = [pair for batch in loop.batches for pair in rows_of(batch, loop.labels_shifted)]
         if not loop.is_plain:
             return not_known("loss.step0", BY_ID["loss.step0"].asks, _ODD_POSITIONS)
         counts_V = np.zeros(self.vocab_size, dtype=np.int64)
         for _, targets in pairs:
             counts_V += np.bincount(targets[targets >= 0].cpu().numpy(), minlength=self.vocab_size)
         gate = first_loss_gate(
-            step0=evaluate_loss(cross_entropy_sum(self.exact or loop.forward), _some(pairs)),
+            step0=evaluate_loss(cross_entropy_sum(self.exact or loop.forward), first_rows(pairs)),
             counts_V=counts_V,
             vocab_size=self.vocab_size,
             has_reference=self.known.reference is not None,
@@ -430,22 +372,3 @@ class _Encoder:
 
     def encode(self, text: str) -> list[int]:
         return list(self.function(text))
-
-
-def _rows(batch: LoopBatch, labels_shifted: bool) -> list[tuple[Tensor, Tensor]]:
-    """Each row that predicts something, alone."""
-    inputs, targets = batch.pairs(labels_shifted)
-    rows = (slice(number, number + 1) for number in range(inputs.shape[0]))
-    return [(inputs[row], targets[row]) for row in rows if bool((targets[row] >= 0).any())]
-
-
-def _some(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """The first pairs, up to _MAX_TOKENS, but one at least."""
-    kept: list[tuple[Tensor, Tensor]] = []
-    total = 0
-    for pair in pairs:
-        if kept and total + pair[0].numel() > _MAX_TOKENS:
-            break
-        kept.append(pair)
-        total += pair[0].numel()
-    return kept

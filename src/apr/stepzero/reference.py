@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apr.stepzero.errors import ReferenceMalformed
+from apr.stepzero.errors import ReferenceMalformed, ReferenceNotFinite
 from apr.stepzero.figures import NUM_PROJECTIONS, block_figures, relative_difference
 from apr.stepzero.gate import GateResult, verdict_of
 
@@ -83,6 +83,14 @@ def _parse_block(value: Any) -> dict[str, Any]:
     return {"name": str(value["name"]), **figures, "projections": projections}
 
 
+def _first_not_finite(loss: float, blocks: Sequence[dict[str, Any]]) -> str | None:
+    for block in blocks:
+        figures = (block["mean"], block["std"], block["absmax"], *block["projections"])
+        if not all(map(math.isfinite, figures)):
+            return f"the output of {block['name']}"
+    return None if math.isfinite(loss) else "the loss"
+
+
 def _implausible(reference: Reference, vocab_size: int) -> str | None:
     if reference.grade not in ("A", "B"):
         return f"its grade is {reference.grade!r}"
@@ -106,8 +114,14 @@ def measure(trace: Trace, probe_ids: Sequence[int]) -> tuple[float, list[dict[st
 
 
 def record(trace: Trace, probe_ids: Sequence[int], *, grade: str, oracle: str) -> Reference:
-    """Measure a reference."""
+    """Measure a reference.
+
+    Raises:
+        ReferenceNotFinite: the loss, or a figure of a block, is NaN or infinite.
+    """
     loss, blocks = measure(trace, probe_ids)
+    if odd := _first_not_finite(loss, blocks):
+        raise ReferenceNotFinite(where=odd, oracle=oracle)
     return Reference(
         grade=grade,
         oracle=oracle,

@@ -20,6 +20,7 @@ from torch import Tensor
 from apr.stepzero.gate import GateResult, verdict_of
 
 _PIECE = 1 << 22  # elements
+MAX_ZERO_SHARE = 0.01  # of a gradient; SmolLM2 has 1e-6 in fp32 and 8e-4 in bf16 at most
 UPDATE_TOLERANCE = 0.02  # of the learning rate, beyond one rounding of the parameter
 CLIP_TOLERANCE = 1e-3  # relative
 SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; docs/tolerance.md
@@ -73,6 +74,7 @@ class Rehearsal:
         optimizer: torch.optim.Optimizer,
         original: Callable[[str], Tensor],
         trainable: frozenset[str],
+        dense: frozenset[str] = frozenset(),
     ) -> None:
         """Prepare.
 
@@ -82,9 +84,11 @@ class Rehearsal:
             original: gives the values that a parameter has now, as long as the rehearsal lasts; of any type that
                 widens to the parameter's without loss.
             trainable: names that the update must change; the others must stay.
+            dense: those of them whose gradients hold no zeros, by the kind of model: not an embedding, of which only
+                the rows of the tokens at hand get any, and nothing behind a ReLU.
         """
         self._parameters, self._optimizer, self._original = parameters, optimizer, original
-        self._trainable = trainable
+        self._trainable, self._dense = trainable, dense
         self._seen = _Seen()
 
     def carry_out(self, update: Callable[[], Any]) -> None:
@@ -115,6 +119,8 @@ class Rehearsal:
         without = [name for name in names if name not in self._seen.norms]
         infinite = [name for name in names if not math.isfinite(self._seen.norms.get(name, 0.0))]
         flat = [name for name in names if self._seen.norms.get(name) == 0.0]
+        zeros = self._shares_of_zero()
+        holed = [name for name, share in zeros.items() if share > MAX_ZERO_SHARE]
         left = [name for name, value in self._parameters.items() if _is_left(value)]
         cause = ""
         if self._seen.num_steps != 1:
@@ -125,9 +131,11 @@ class Rehearsal:
             cause = f"{_some(infinite)} a gradient that is NaN or infinite"
         elif flat:
             cause = f"{_some(flat)} a gradient of zero"
+        elif holed:
+            cause = f"{_some(holed)} a gradient that is exactly zero in {zeros[holed[0]]:.1%} of its elements"
         elif left:
             cause = f"{_some(left)} the gradient of this update left over for the next"
-        wrong = len({*without, *infinite, *flat, *left}) + (self._seen.num_steps != 1)
+        wrong = len({*without, *infinite, *flat, *holed, *left}) + (self._seen.num_steps != 1)
         return GateResult(
             id="update.gradients",
             claim="every trainable tensor has a finite gradient that is not zero, used once",
@@ -135,8 +143,20 @@ class Rehearsal:
             figure=wrong,
             limit=0,
             cause=cause,
-            facts={"num_trainable": len(names), "global_norm": self._seen.global_norm},
+            facts={
+                "num_trainable": len(names),
+                "global_norm": self._seen.global_norm,
+                "max_zero_share": max(zeros.values(), default=None),
+            },
         )
+
+    def _shares_of_zero(self) -> dict[str, float]:
+        """A gradient that is masked is the slope along itself: only its zeros show it."""
+        return {
+            name: 1 - float(torch.count_nonzero(gradient)) / gradient.numel()
+            for name, gradient in sorted(self._seen.gradients.items())
+            if name in self._dense
+        }
 
     def changes_gate(self, lr: float) -> GateResult:
         """Every trainable tensor changed, and every frozen one is as it was.

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apr.base.files import read_json
+from apr.base.files import read_json, unique_object
 from apr.tokenizer.errors import (
     AddedTokenMoved,
     EndOfTextAmbiguous,
@@ -34,10 +34,10 @@ def parse_document(json_text: str, source: str) -> dict[str, Any]:
     """Parse the text of a tokenizer.json.
 
     Raises:
-        TokenizerNotLoadable: it is not JSON, or not an object with a model.
+        TokenizerNotLoadable: it is not JSON, not an object with a model, or says two things under one key.
     """
     try:
-        document = json.loads(json_text)
+        document = json.loads(json_text, object_pairs_hook=unique_object)
     except (ValueError, RecursionError) as error:
         raise TokenizerNotLoadable(source=source, reason=str(error)) from error
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):

@@ -48,6 +48,9 @@ def rehearse(
         optimizer=optimizer,
         original=_original(parameters, init),
         trainable=frozenset(parameters),
+        dense=frozenset(
+            name for name, value in parameters.items() if decoder.config.vocab_size not in value.shape
+        ),
     )
     made: list[Update] = []
     expected = ExpectedUpdate(

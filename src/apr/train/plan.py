@@ -62,6 +62,7 @@ class RunPlan:
     dtype: str
     val_tokens: int  # validation tokens at most
     allow_shard_cycle: bool
+    external_validation: bool  # validated on --val-shard, not on the dataset's own split
     from_init: bool
     synthetic: bool
     sources: dict[str, str]  # value name -> where it came from
@@ -132,6 +133,7 @@ def resolve(spec: RunSpec) -> RunPlan:
             values[name], sources[name] = _DEFAULTS[name], "default"
     for name, value in (
         ("allow_shard_cycle", spec.allow_shard_cycle),
+        ("external_validation", spec.val_shard is not None),
         ("from_init", spec.init is not None),
         ("synthetic", spec.synthetic),
     ):
@@ -148,8 +150,10 @@ def _check_ranges(values: dict[str, Any]) -> None:
     require("num_steps", values["num_steps"] >= 0, "a whole number from 0")
     require("warmup_steps", values["warmup_steps"] >= 0, "a whole number from 0")
     require("seed", 0 <= values["seed"] < 2**63, "a whole number from 0 to 2^63 - 1")
-    for name in ("batch_size", "seq_length", "grad_accum", "steps_per_epoch", "val_tokens"):
+    for name in ("batch_size", "grad_accum", "steps_per_epoch", "val_tokens"):
         require(name, values[name] >= 1, "a whole number from 1")
+    # A token alone attends to nothing but itself: queries and keys would get no gradient at all.
+    require("seq_length", values["seq_length"] >= 2, "a whole number from 2")
     for name in ("lr", "target_val_loss"):
         require(name, 0 < values[name] < math.inf, "a finite number above 0")
     for name in ("weight_decay", "grad_clip"):

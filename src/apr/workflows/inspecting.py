@@ -15,7 +15,7 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
     Returns:
         {format, dialect, architecture, config, tensor_count, parameter_count, tied, tokenizer, reference, sources,
-        lineage, checksums, size_bytes, file_digest}.
+        trust, findings, accepted, producer, lineage, checksums, size_bytes, file_digest}.
 
     Raises:
         AprError: the file is not a whole .apr model file.
@@ -37,6 +37,9 @@ def inspect_file(path: Path) -> dict[str, Any]:
             if reference
             else None,
             "sources": list(facts.sources),
+            "trust": facts.trust,
+            "findings": list(facts.findings),
+            "accepted": list(facts.accepted),
             "producer": facts.producer,
             "lineage": facts.lineage,
             "checksums": _checksums(file),

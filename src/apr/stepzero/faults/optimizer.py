@@ -228,6 +228,18 @@ def _nan_gradient(original: Any) -> Any:
     return accumulate
 
 
+def _masked_gradient(original: Any) -> Any:
+    """A mask that had kept some rows as they were is still on."""
+
+    def accumulate(decoder: Any, *args: Any) -> float:
+        loss: float = original(decoder, *args)
+        *_, projection = (p for name, p in decoder.named_parameters() if "down_proj" in name)
+        projection.grad[: len(projection) // 2] = 0
+        return loss
+
+    return accumulate
+
+
 def _skips_one(original: Any) -> Any:
     """A compiled step has lost a parameter."""
 
@@ -349,6 +361,8 @@ OPTIMIZER_FAULTS: tuple[Fault, ...] = (
            _silu_backward, ("S-44",)),
     _fault("norm-backward", "update.gradients", "the norms' weights got no gradient", "apr.model.decoder:RMSNorm.forward",
            _norm_backward, ("S-43", "S-46")),
+    _fault("masked-gradient", "update.gradients", "half of the rows of one tensor were masked out of the gradient",
+           _ACCUMULATE, _masked_gradient, ("S-43",)),
     _fault("cut-off", "update.gradients", "no gradient passed the feed-forward", "apr.model.decoder:MLP.forward", _cut_off,
            ("S-47", "S-49")),
     _fault("no-skip", "update.slope", "no gradient passed beside a block", "apr.model.decoder:Block.forward", _no_skip,

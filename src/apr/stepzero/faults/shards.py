@@ -96,7 +96,7 @@ def _shifted_ids(tokens: Tokens, folder: Path) -> Tokens:
 def _clamped(tokens: Tokens, folder: Path) -> Tokens:
     """Ids above a smaller vocabulary were clamped to its last one."""
     separator = _eos(folder)
-    return np.where(tokens == separator, separator, np.minimum(tokens, 200))
+    return np.where(tokens == separator, separator, np.minimum(tokens, 20))
 
 
 def _reversed(tokens: Tokens, folder: Path) -> Tokens:

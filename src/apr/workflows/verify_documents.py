@@ -1,0 +1,152 @@
+"""What a run directory says, parsed: each document read strictly, and held against what apr would have written."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from apr.stepzero.verify import Check, compared, is_number, parse_document, read_written
+from apr.train.plan import RunPlan
+
+Say = Callable[[str, int, int | None], None]  # what is being done, done, total
+
+_SAME = 1e-12  # relative: the last digits of a cosine or a sum differ between machines
+ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
+PARTS = re.compile(
+    r"(plan|record|certificate|best)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
+    r"|state/(optimizer\.safetensors|progress\.json)"
+)
+_NUMBER, _NUMBER_OR_NULL = int | float, int | float | None
+_RECORD: dict[str, Any] = {"outcome": str, "steps": int, "tokens": int, "checkpoints": list}
+_RECORD |= {"certificate": dict | None, "error": dict | None}
+_RECORD |= {"final_val_loss": _NUMBER_OR_NULL, "tokens_per_sec": _NUMBER_OR_NULL}
+LINE: dict[str, Any] = {"step": int, "tokens_seen": int}
+LINE |= dict.fromkeys(("train_loss", "grad_norm", "lr", "tokens_per_sec"), _NUMBER)
+_METADATA: dict[str, Any] = {"epoch": int, "step": int, "tokens_seen": int}
+_METADATA |= {"optimizer_state_sha": str, "file_digest": str}
+_METADATA |= dict.fromkeys(
+    ("train_loss", "val_loss", "train_ppl", "val_ppl", "grad_norm_max"), _NUMBER_OR_NULL
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run directory says, parsed."""
+
+    folder: Path
+    certificate: dict[str, Any] | None
+    plan: RunPlan
+    record: dict[str, Any]
+    lines: tuple[dict[str, Any], ...]  # of metrics.jsonl
+    epochs: dict[str, dict[str, Any]]  # metadata by the path of its checkpoint, in the record's order
+
+    @property
+    def tokens_at(self) -> list[int]:
+        """Tokens seen after each step, from step 0 on."""
+        return [0, *(line["tokens_seen"] for line in self.lines)]
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The metadata of the last checkpoint."""
+        return next(reversed(self.epochs.values()), None)
+
+
+def read_document(folder: Path, name: str) -> tuple[list[Check], dict[str, Any] | None]:
+    """A document that must be there, in the bytes that apr writes."""
+    path, check_name = folder / name, name.removesuffix(".json")
+    if not path.is_file():
+        claim = "the file is there"
+        return [compared(f"{check_name}.bytes", claim, "missing", "a file")], None
+    check, document = read_written(check_name, path.read_bytes())
+    return [check], document
+
+
+def fields_check(name: str, document: Mapping[str, Any], kinds: Mapping[str, Any]) -> Check:
+    """Claim that a document has every field, each of its kind."""
+    wrong = (key for key, kind in kinds.items() if key not in document or not isinstance(document[key], kind))
+    return compared(f"{name}.fields", "every field is there and of its kind", next(wrong, "all"), "all")
+
+
+def plan_of(document: Mapping[str, Any]) -> RunPlan | None:
+    """The plan as a value; None where a value is missing, unknown or of another kind."""
+    kinds: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool}
+    kinds["tuple[float, float]"] = list
+    try:
+        values = {name: entry["value"] for name, entry in document["values"].items()}
+        sources = {name: entry["source"] for name, entry in document["values"].items()}
+        plan = RunPlan(**{**values, "betas": tuple(values["betas"])}, sources=sources)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    typed = all(isinstance(values[f.name], kinds[str(f.type)]) for f in fields(plan) if f.name != "sources")
+    sizes = (values[name] for name in ("batch_size", "seq_length", "grad_accum", "steps_per_epoch"))
+    return plan if typed and min(*sizes, values["num_steps"] + 1) >= 1 else None
+
+
+def assemble(
+    folder: Path,
+    certificate: dict[str, Any] | None,
+    plan: RunPlan,
+    record: dict[str, Any],
+    checks: list[Check],
+) -> Run | None:
+    """Read the other documents; None where one cannot be used, which `checks` then says."""
+    before = len(checks)
+    checks.append(fields_check("record", record, _RECORD))
+    lines_check, lines = read_lines(folder / "metrics.jsonl", LINE)
+    checks.append(lines_check)
+    if any(check.verdict == "no" for check in checks[before:]):
+        return None
+    epochs: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(map(str, record["checkpoints"])):
+        about = f"{name.removesuffix('.apr')}.metadata"
+        found, metadata = read_document(folder, f"{about}.json")
+        checks += [*found, *([fields_check(about, metadata, _METADATA)] if metadata is not None else [])]
+        if metadata is None or checks[-1].verdict == "no":
+            return None
+        epochs[name] = metadata
+    return Run(folder=folder, certificate=certificate, plan=plan, record=record, lines=lines, epochs=epochs)
+
+
+def read_lines(path: Path, kinds: Mapping[str, Any]) -> tuple[Check, tuple[dict[str, Any], ...]]:
+    """Read `metrics.jsonl` up to its first line that apr would not have written, which the check then names."""
+    claim = "every line is a step as apr writes it, and every number is finite"
+    raw = path.read_bytes() if path.is_file() else b""
+    lines, wrong = [], "none" if raw.endswith(b"\n") or not raw else "the last line, which is cut off"
+    for number, row in enumerate(raw.split(b"\n")[:-1], start=1):
+        line = _parse_line(row, kinds)
+        if line is None:
+            wrong = f"line {number}"
+            break
+        lines.append(line)
+    return compared("metrics.lines", claim, wrong, "none"), tuple(lines)
+
+
+def _parse_line(row: bytes, kinds: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A line of metrics; None where it is not one that apr writes."""
+    try:
+        line = parse_document(row)
+    except ValueError:
+        return None
+    typed = all(key in line and isinstance(line[key], kind) for key, kind in kinds.items())
+    is_written = json.dumps(line).encode() == row
+    return line if typed and is_written and line.get("tokens_per_sec", 1) > 0 else None
+
+
+def agreement(check_id: str, claim: str, rows: Iterable[tuple[str, Any, Any]]) -> Check:
+    """Claim that every row (label, found, expected) is of two equals; the first that is not is shown."""
+    count = 0
+    for label, found, expected in rows:
+        if is_number(found) and is_number(expected) and float in (type(found), type(expected)):
+            same = math.isclose(found, expected, rel_tol=_SAME)
+        else:
+            same = type(found) is type(expected) and found == expected
+        if not same:
+            told = ["nothing" if value is None else f"{value}" for value in (found, expected)]
+            return compared(check_id, claim, f"{told[0]} as {label}", told[1])
+        count += 1
+    return compared(check_id, claim, f"{count} equal", f"{count} equal")

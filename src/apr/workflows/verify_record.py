@@ -1,0 +1,196 @@
+"""What the documents of a run say of each other: plan, certificate, metrics, epochs, record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from apr.base.files import sha256_file
+from apr.stepzero.gate import GateResult
+from apr.stepzero.verify import Check, compared, missing_gates, shown
+from apr.train.errors import LossDiverged, NotFinite
+from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS
+from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
+
+
+def record_checks(run: Run) -> Iterator[Check]:
+    """Hold every document against the others, with nothing but the run directory at hand.
+
+    Args:
+        run: the parsed documents.
+
+    Returns:
+        The checks, one claim each.
+    """
+    for judge in (
+        _link_checks,
+        _metrics_checks,
+        _outcome_checks,
+        _epoch_checks,
+        _best_checks,
+        _state_checks,
+    ):
+        yield from judge(run)
+
+
+def _link_checks(run: Run) -> Iterator[Check]:
+    said, document = run.record["certificate"], run.certificate
+    claim = "the record repeats the certificate of this folder"
+    if document is None or said is None:
+        there = ["none" if value is None else "a certificate" for value in (said, document)]
+        yield compared("record.certificate", claim, *there)
+    else:
+        same = ((key, shown(said.get(key)), shown(document.get(key))) for key in sorted({*said, "digest"}))
+        yield agreement("record.certificate", claim, same)
+        claim = "the certificate is of this plan"
+        yield compared("certificate.plan", claim, document["inputs"].get("plan"), run.plan.digest)
+        gates = [GateResult(**gate) for gate in document["gates"]]
+        missing = missing_gates(
+            gates, document["not_judged"], document["inputs"], num_steps=run.plan.num_steps
+        )
+        claim = "every gate that this plan needs is judged, or listed as not judged"
+        yield compared("certificate.needed", claim, ", ".join(missing) or "none missing", "none missing")
+    if document is None or document["verdict"] == "no":
+        trained = f"{len(run.lines)} steps, {len(run.record['checkpoints'])} checkpoints"
+        claim = "without a certificate that says yes nothing was trained"
+        yield compared("run.permitted", claim, trained, "0 steps, 0 checkpoints")
+
+
+def _metrics_checks(run: Run) -> Iterator[Check]:
+    plan, lines, tokens = run.plan, run.lines, run.tokens_at
+    odd = next((i for i, line in enumerate(lines, start=1) if line["step"] != i), None)
+    found = len(lines) if odd is None else f"another step in line {odd}"
+    claim = "metrics has one line a step, without gap or repetition"
+    yield compared("metrics.steps", claim, found, run.record["steps"])
+    claim = "the learning rate of every step is the plan's"
+    rates = ((f"lr of step {i + 1}", line["lr"], plan.learning_rate(i)) for i, line in enumerate(lines))
+    yield agreement("metrics.lr", claim, rates)
+    most = plan.windows_per_step * plan.seq_length
+    odd = next((i for i in range(1, len(tokens)) if not 0 < tokens[i] - tokens[i - 1] <= most), None)
+    claim = f"every step sees at least one token and at most {most}"
+    yield compared("metrics.tokens", claim, "all" if odd is None else f"not step {odd}", "all")
+    yield compared(
+        "record.tokens", "the record counts the tokens of metrics", run.record["tokens"], tokens[-1]
+    )
+    spent = sum((tokens[i + 1] - tokens[i]) / line["tokens_per_sec"] for i, line in enumerate(lines))
+    speed = (("tokens_per_sec", run.record["tokens_per_sec"], tokens[-1] / spent if spent > 0 else None),)
+    yield agreement("record.tokens_per_sec", "the record's speed is the mean of metrics", speed)
+
+
+def _outcome_checks(run: Run) -> Iterator[Check]:
+    plan, record = run.plan, run.record
+    claim = "the word for the end follows from the steps, the losses and the error"
+    yield compared("record.outcome", claim, record["outcome"], _outcome(run))
+    validated = [epoch["val_loss"] for epoch in run.epochs.values() if epoch["val_loss"] is not None]
+    final = validated[-1] if validated and record["steps"] else None
+    claim = "the record's validation loss is the last that was kept"
+    yield compared("record.final_val_loss", claim, record["final_val_loss"], final)
+    if record["outcome"] in ENDED and record["steps"] == plan.num_steps:
+        high = plan.num_windows * plan.seq_length
+        # Only the last window of the corpus may be short, and a run that repeats the corpus meets it again.
+        low = 0 if plan.allow_shard_cycle else max(0, high - plan.seq_length + 1)
+        claim = "the tokens that were planned were seen, but for those that a short last window lacks"
+        limits = f"{low} to {high}"
+        yield compared(
+            "record.planned", claim, limits if low <= record["tokens"] <= high else record["tokens"], limits
+        )
+
+
+def _outcome(run: Run) -> str:
+    """The word that the run must have ended with."""
+    plan, steps, error = run.plan, run.record["steps"], run.record["error"]
+    if error is not None:
+        return "DIVERGED" if error.get("id") in (NotFinite.id, LossDiverged.id) else "REFUSED"
+    losses = [epoch["val_loss"] for epoch in run.epochs.values()]
+    if None in losses or run.last is None or run.last["step"] != steps:
+        return "INTERRUPTED"
+    if steps == plan.num_steps:
+        return "TARGET_MET" if steps and losses[-1] <= plan.target_val_loss else "BUDGET_DONE"
+    return "EARLY_STOP" if _is_out_of_patience(losses) else "INTERRUPTED"
+
+
+def _is_out_of_patience(losses: list[float]) -> bool:
+    """Whether the last epochs brought no gain (INV-TRAIN-004)."""
+    best, without_gain = math.inf, 0
+    for loss in losses:
+        without_gain = 0 if loss < best else without_gain + 1
+        best = min(best, loss)
+    return len(losses) >= FIRST_PATIENT_EPOCH and without_gain >= PATIENCE_EPOCHS
+
+
+def _epoch_checks(run: Run) -> Iterator[Check]:
+    """Which checkpoints there are, and what their metadata says of the steps."""
+    steps, cadence, listed = (
+        len(run.lines),
+        run.plan.steps_per_epoch,
+        list(map(str, run.record["checkpoints"])),
+    )
+    begun = math.ceil(steps / cadence)
+    numbers = list(range(1, begun + 1)) if steps or run.record["outcome"] != "BUDGET_DONE" else [0]
+    if run.record["outcome"] not in ENDED and len(listed) < len(numbers):
+        numbers = numbers[:-1]  # the last epoch was not closed
+    expected = [f"ckpt/epoch-{number:03d}.apr" for number in numbers]
+    claim = "the record lists a checkpoint for every epoch"
+    yield compared("record.checkpoints", claim, ", ".join(listed), ", ".join(expected))
+    there = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.glob("ckpt/*.apr"))
+    claim = "the checkpoints of the folder are those of the record"
+    yield compared("ckpt.files", claim, ", ".join(there), ", ".join(sorted(listed)))
+    start = 0
+    for number, (name, said) in zip(numbers, run.epochs.items(), strict=False):
+        stop = min(number * cadence, steps)
+        claim = "the metadata is what metrics and the epoch's losses give"
+        rows = _metadata_rows(run, said, number, start, stop)
+        yield agreement(f"{name.removesuffix('.apr')}.metadata", claim, rows)
+        start = stop
+
+
+def _metadata_rows(
+    run: Run, said: Mapping[str, Any], number: int, start: int, stop: int
+) -> Iterator[tuple[str, Any, Any]]:
+    lines, tokens = run.lines[start:stop], run.tokens_at[start : stop + 1]
+    yield "epoch", said["epoch"], number
+    yield "step", said["step"], stop
+    yield "tokens_seen", said["tokens_seen"], tokens[-1]
+    counts = [after - before for before, after in pairwise(tokens)]
+    total = sum(line["train_loss"] * count for line, count in zip(lines, counts, strict=False))
+    yield "train_loss", said["train_loss"], total / max(1, sum(counts)) if lines else None
+    yield "grad_norm_max", said["grad_norm_max"], max((line["grad_norm"] for line in lines), default=None)
+    for part in ("train", "val"):
+        loss = said[f"{part}_loss"]
+        yield f"{part}_ppl", said[f"{part}_ppl"], math.exp(loss) if loss is not None and loss < 700 else None
+    if number == 0 and run.certificate is not None:
+        yield "val_loss", said["val_loss"], run.certificate["step0"].get("val_loss")
+
+
+def _best_checks(run: Run) -> Iterator[Check]:
+    validated = {name: said for name, said in run.epochs.items() if said["val_loss"] is not None}
+    claim = "best.json points to the checkpoint with the lowest validation loss"
+    if not validated:
+        there = "a file" if (run.folder / "best.json").exists() else "none"
+        yield compared("best.lowest", claim, there, "none")
+        return
+    checks, best = read_document(run.folder, "best.json")
+    yield from checks
+    lowest = min(validated, key=lambda name: validated[name]["val_loss"])
+    expected = {"checkpoint": lowest, **{key: validated[lowest][key] for key in ("epoch", "val_loss")}}
+    yield agreement("best.lowest", claim, ((key, (best or {}).get(key), expected[key]) for key in expected))
+
+
+def _state_checks(run: Run) -> Iterator[Check]:
+    """INV-TRAIN-003, and that the state is the last checkpoint's."""
+    if run.last is None:
+        return
+    checks, progress = read_document(run.folder, "state/progress.json")
+    yield from checks
+    path = run.folder / "state" / "optimizer.safetensors"
+    sha = sha256_file(path) if path.is_file() else "missing"
+    expected = run.last["optimizer_state_sha"]
+    yield compared(
+        "state.optimizer", "the optimizer's state has the digest of the last checkpoint", sha, expected
+    )
+    rows = {key: run.last[key] for key in ("step", "epoch", "tokens_seen", "optimizer_state_sha")}
+    rows["cursor"] = run.last["step"] * run.plan.windows_per_step
+    claim = "the progress is the last checkpoint's"
+    yield agreement("state.progress", claim, ((key, (progress or {}).get(key), rows[key]) for key in rows))
