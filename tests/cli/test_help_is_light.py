@@ -100,7 +100,7 @@ def test_every_option_of_pretrain_reaches_the_run_or_is_refused(capsys: pytest.C
     named = {parameter.name for parameter in LEAVES["apr pretrain"].params if parameter.expose_value}
     assert named - own == {field.name for field in fields(RunSpec)}
     refused = [parameter for parameter in LEAVES["apr pretrain"].params if not parameter.expose_value]
-    assert {parameter.name for parameter in refused} == {"resume", "config", "set", "document_mask"}
+    assert {parameter.name for parameter in refused} == {"config", "set", "document_mask"}
     for parameter in refused:
         assert isinstance(parameter, click.Option)
         value = [] if parameter.is_flag else ["x"]

@@ -98,6 +98,7 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
             "final_val_loss",
             "tokens_per_sec",
             "checkpoints",
+            "removed",
         ),
         "error",
     } == set(found)

@@ -17,6 +17,7 @@ import pytest
 
 from apr.aprfile.metadata import read_facts
 from apr.aprfile.reader import open_apr
+from apr.train.state import read_state, state_name
 from command import Outcome
 from e2e.refusal import check_outcome, snapshot
 from tiny import make_shards, read_json
@@ -104,12 +105,13 @@ def test_in_the_middle_of_training(
         document = check_outcome(run.outcome(90), "APR004")
     record = record_of(run_dir)
     assert record["steps"] >= 5
-    assert record["checkpoints"] == ["ckpt/epoch-001.apr"]
-    assert record["checkpoints"][0] in document["help"]
-    with open_apr(run_dir / record["checkpoints"][0], "full") as file:
+    assert record["checkpoints"] == []
+    assert state_name(record["steps"]) in document["help"]
+    state = read_state(run_dir, record["steps"])
+    with open_apr(run_dir / state.weights, "full") as file:
         lineage = read_facts(file).lineage
     assert lineage is not None
-    assert lineage["step"] == record["steps"] == read_json(run_dir / "state/progress.json")["step"]
+    assert lineage["step"] == record["steps"] == state.step
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, record["steps"] + 1))
     nothing_left_over(tmp_path)
@@ -123,7 +125,7 @@ def test_in_step_zero(tmp_path: Path, tiny_apr: Path, many_shards: Path, number:
         check_outcome(run.outcome(60), "APR004")
     record = record_of(tmp_path / "run")
     assert (record["steps"], record["checkpoints"]) == (0, [])
-    names = {"run", "run/log.txt", "run/plan.json", "run/record.json"}
+    names = {"run", "run/inputs.json", "run/log.txt", "run/plan.json", "run/record.json"}
     assert set(nothing_left_over(tmp_path)) == names
 
 

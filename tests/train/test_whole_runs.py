@@ -30,6 +30,7 @@ from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
+from apr.train.state import read_state, state_name
 from apr.workflows.evaluating import evaluate_model
 from tiny import make_model, read_json
 
@@ -121,7 +122,14 @@ def test_every_epoch_has_its_metadata(ran: Ran) -> None:
         found, lines = ran.epoch(number), ran.metrics[slice(*steps)]
         assert set(found) == {
             *("epoch", "step", "train_loss", "val_loss", "val_standard_error", "train_ppl", "val_ppl"),
-            *("optimizer_state_sha", "file_digest", "wall_seconds", "tokens_seen", "grad_norm_max"),
+            *(
+                "val_gain_noise",
+                "optimizer_state_sha",
+                "file_digest",
+                "wall_seconds",
+                "tokens_seen",
+                "grad_norm_max",
+            ),
         }
         assert (found["epoch"], found["step"]) == (number, steps[1])
         assert found["tokens_seen"] == lines[-1]["tokens_seen"]
@@ -136,8 +144,8 @@ def test_every_epoch_has_its_metadata(ran: Ran) -> None:
 
 def test_the_optimizers_digest_is_the_files(ran: Ran) -> None:
     """INV-TRAIN-003."""
-    content = (ran.path / "state" / "optimizer.safetensors").read_bytes()
-    progress = read_json(ran.path / "state" / "progress.json")
+    last = ran.path / state_name(ran.epoch(3)["step"])
+    content, progress = (last / "optimizer.safetensors").read_bytes(), read_json(last / "progress.json")
     assert hashlib.sha256(content).hexdigest() == ran.epoch(3)["optimizer_state_sha"]
     assert progress["optimizer_state_sha"] == ran.epoch(3)["optimizer_state_sha"]
     assert (progress["step"], progress["epoch"], progress["cursor"]) == (5, 3, 5 * 4)
@@ -179,9 +187,17 @@ def test_the_record_is_the_result_and_names_what_was_written(ran: Ran) -> None:
     names = sorted(path.relative_to(ran.path).as_posix() for path in ran.path.rglob("*") if path.is_file())
     assert names == sorted(
         [
-            *("best.json", "certificate.json", "log.txt", "metrics.jsonl", "plan.json", "record.json"),
+            *(
+                "best.json",
+                "certificate.json",
+                "inputs.json",
+                "log.txt",
+                "metrics.jsonl",
+                "plan.json",
+                "record.json",
+            ),
             *(f"ckpt/epoch-{n:03d}.{end}" for n in (1, 2, 3) for end in ("apr", "metadata.json")),
-            *("state/optimizer.safetensors", "state/progress.json"),
+            *(f"{state_name(n)}/{end}" for n in (4, 5) for end in ("optimizer.safetensors", "progress.json")),
         ]
     )
 
@@ -409,9 +425,9 @@ class Interrupting(Silent):
 @pytest.mark.parametrize(
     ("reporter", "steps", "checkpoints", "validated"),
     [
-        (Interrupting(step=1), 1, 1, [False]),
-        (Interrupting(step=2), 2, 1, [False]),  # at an epoch's end: kept, not validated
-        (Interrupting(step=3), 3, 2, [True, False]),
+        (Interrupting(step=1), 1, 0, []),
+        (Interrupting(step=2), 2, 0, []),  # at an epoch's end: kept in a state, and not validated
+        (Interrupting(step=3), 3, 1, [True]),
         (
             Interrupting(epoch=1),
             2,
@@ -435,7 +451,8 @@ def test_an_interruption_keeps_the_steps_that_were_made(
         found = read_json(tmp_path / "run" / "ckpt" / f"epoch-{number:03d}.metadata.json")
         assert (found["val_loss"] is not None) is is_validated
         assert found["train_loss"] is not None
-    with open_apr(tmp_path / "run" / record["checkpoints"][-1]) as file:
+    state = read_state(tmp_path / "run", steps)
+    with open_apr(tmp_path / "run" / state.weights) as file:
         assert (read_facts(file).lineage or {})["step"] == steps
 
 

@@ -238,7 +238,7 @@ def test_a_refused_run_holds_and_may_have_no_steps(run: Runner, tmp_path: Path) 
 
 
 METADATA = {
-    **dict.fromkeys(("train_loss", "val_loss", "train_ppl", "val_ppl", "grad_norm_max")),
+    **dict.fromkeys(("train_loss", "val_loss", "val_gain_noise", "train_ppl", "val_ppl", "grad_norm_max")),
     **dict.fromkeys(("epoch", "step", "tokens_seen"), 0),
     **dict.fromkeys(("optimizer_state_sha", "file_digest"), ""),
 }
@@ -486,14 +486,26 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "metadata: the last state": (
         edit_json("ckpt/epoch-003.metadata.json", optimizer_state_sha="0" * 64),
-        "state.optimizer",
+        "state/step-00000005.progress",
     ),
-    "state: a byte": (flip("state/optimizer.safetensors", -100), "state.optimizer"),
-    "state: missing": (remove("state/optimizer.safetensors"), "state.optimizer"),
-    "state: no progress": (remove("state/progress.json"), "state/progress.bytes"),
-    "state: cursor": (edit_json("state/progress.json", cursor=8), "state.progress"),
-    "state: step": (edit_json("state/progress.json", step=4), "state.progress"),
-    "state: digest": (edit_json("state/progress.json", optimizer_state_sha="0" * 64), "state.progress"),
+    "state: a byte": (
+        flip("state/step-00000005/optimizer.safetensors", -100),
+        "state/step-00000005.optimizer",
+    ),
+    "state: missing": (remove("state/step-00000005/optimizer.safetensors"), "state/step-00000005.optimizer"),
+    "state: no progress": (
+        remove("state/step-00000005/progress.json"),
+        "state/step-00000005.progress",
+    ),
+    "state: cursor": (
+        edit_json("state/step-00000005/progress.json", cursor=8),
+        "state/step-00000005.progress",
+    ),
+    "state: step": (edit_json("state/step-00000005/progress.json", step=4), "state/step-00000005.progress"),
+    "state: digest": (
+        edit_json("state/step-00000005/progress.json", optimizer_state_sha="0" * 64),
+        "state/step-00000005.progress",
+    ),
     "best: another": (
         edit_json("best.json", checkpoint="ckpt/epoch-001.apr", epoch=1),
         "best.lowest",
@@ -517,7 +529,7 @@ def test_an_edit_is_found(name: str, copied: Path) -> None:
     [
         ["ckpt/epoch-002.apr"],
         ["ckpt/epoch-002.apr", "ckpt/epoch-002.metadata.json"],
-        ["state/optimizer.safetensors"],
+        ["state/step-00000005/optimizer.safetensors"],
         ["certificate.json"],
         ["plan.json"],
         ["metrics.jsonl"],

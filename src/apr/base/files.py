@@ -126,10 +126,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("r+b") as stream:
             yield stream
             stream.flush()
-        _fsync(temporary)  # by name: a library may have written through a handle of its own
+        fsync(temporary)  # by name: a library may have written through a handle of its own
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a result is an ordinary file
         os.replace(temporary, path)
-        _fsync(path.parent)
+        fsync(path.parent)
     except OSError as error:
         raise CannotWrite(path=str(path), reason=error.strerror or str(error)) from error
     finally:
@@ -160,7 +160,8 @@ def _umask() -> int:
     return current
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have the system put a file, or the names in a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

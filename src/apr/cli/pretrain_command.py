@@ -38,6 +38,11 @@ def _schedule(ctx: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def _missing(option: str) -> click.MissingParameter:
+    context = click.get_current_context()
+    return click.MissingParameter(ctx=context, param_hint=f"'{option}'", param_type="option")
+
+
 @click.command("pretrain")
 @click.option(
     "--init",
@@ -55,8 +60,7 @@ def _schedule(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--dataset",
     type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of token shards (apr tokenize encode-corpus).",
+    help="Folder of token shards (apr tokenize encode-corpus); needed unless --resume is given.",
 )
 @click.option(
     "--tokenizer",
@@ -66,7 +70,7 @@ def _schedule(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
-    help="Where everything about the run is written; must be new or empty.",
+    help="Where everything about the run is written; must be new or empty, unless --resume is given.",
 )
 @click.option(
     "--num-steps",
@@ -111,7 +115,21 @@ def _schedule(ctx: click.Context, parameter: click.Parameter, value: str | None)
     "--allow-shard-cycle", is_flag=True, help="Let the run repeat the corpus when it is shorter than the run."
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, print plan, memory and time, and exit.")
-@click.option("--resume", is_flag=True, callback=_later, expose_value=False, help=_LATER)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --run-dir, from its last saved state; its plan and inputs are known.",
+)
+@click.option(
+    "--keep",
+    metavar="all|last:N[,best]",
+    help="Checkpoints that stay when newer ones are whole. [default: all]",
+)
+@click.option(
+    "--save",
+    type=click.Choice(["background", "blocking"]),
+    help="background writes a copy while training goes on, and needs the memory for it. [default: background]",
+)
 @click.option("--config", type=click.Path(path_type=Path), callback=_later, expose_value=False, help=_LATER)
 @click.option("--set", multiple=True, callback=_later, expose_value=False, metavar="A.B=C", help=_LATER)
 @click.option("--document-mask", is_flag=True, callback=_later, expose_value=False, help=_LATER)
@@ -128,10 +146,11 @@ def pretrain_command(output_format: str, dry_run: bool, run_dir: Path | None, **
       apr pretrain --init model.apr --dataset shards --run-dir run --num-steps 100 \\
           --batch-size 2 --seq-length 512
     """
+    if options["dataset"] is None and not options["resume"]:
+        raise _missing("--dataset")
     if run_dir is None:
         if not dry_run:
-            context = click.get_current_context()
-            raise click.MissingParameter(ctx=context, param_hint="'--run-dir'", param_type="option")
+            raise _missing("--run-dir")
         run_dir = Path("run")  # never touched by a dry run
     spec = RunSpec(run_dir=run_dir, **options)
     with screen(output_format) as reporter:

@@ -21,6 +21,7 @@ class EvalLoss:
     standard_error: float | None  # of the mean over sequences, nats; None for a single sequence
     num_tokens: int
     num_sequences: int
+    sums: tuple[float, ...] = ()  # of each sequence, nats
 
     @property
     def perplexity(self) -> float:
@@ -64,6 +65,7 @@ def evaluate_loss(
         standard_error=_standard_error(sums, counts, mean),
         num_tokens=total,
         num_sequences=len(sums),
+        sums=tuple(sums),
     )
 
 

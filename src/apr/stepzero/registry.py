@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # When a gate is judged: while importing; while reading the inputs of a run; in step zero; in the loop or on saving.
-Stage = Literal["import", "inputs", "step zero", "run"]
+Stage = Literal["import", "inputs", "step zero", "resume", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,11 @@ GATES: tuple[Gate, ...] = (
     Gate(id="weights.untouched", stage="step zero", asks="the weights that step 1 starts from are still the file's"),
     Gate(id="log.messages", stage="step zero", asks="what libraries warned of is judged by a gate",
          errors=_errors((505, 505))),
+    Gate(id="resume.start", stage="resume", asks="plan, data, order, device and weights are those of the run's start",
+         errors=_errors((631, 632), (634, 634))),
+    Gate(id="resume.optimizer", stage="resume", asks="moments and step counts are those that were saved",
+         errors=_errors((633, 633))),
+    Gate(id="resume.loss", stage="resume", asks="the validation loss is the one that was recorded"),
     Gate(id="run.steps", stage="run", asks="each step is finite, within bounds, and on the planned tokens",
          errors=_errors((611, 612), (614, 619))),
     Gate(id="checkpoint.saved", stage="run", asks="what was saved, read again, is what is in memory",
@@ -110,6 +115,8 @@ _OF_A_CHECKPOINT = (
 _OF_AN_UPDATE = (
     "update.gradients", "update.changes", "update.size", "update.loss", "update.slope", "data.order",
 )  # fmt: skip
+# Judged once, when a run begins.
+_OF_A_START = ("loss.random_init", "loss.step0", "optimizer.fresh", "weights.untouched")
 
 # Asked of another program's loop (`apr.stepzero.guard`); of our own, data.order says it of every token.
 GUARDED_ONLY = frozenset({"data.labels"})
@@ -126,7 +133,7 @@ def gate_of_error(error_id: str, *, at_import: bool = False) -> str | None:
 
 
 def required_gates(
-    *, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int
+    *, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int, is_resumed: bool = False
 ) -> frozenset[str]:
     """The gates that a certificate of a run must hold, so that one left out is noticed."""
     judged = {gate.id for gate in GATES if gate.stage in ("inputs", "step zero")}
@@ -138,6 +145,8 @@ def required_gates(
         judged -= {"reference.blocks", "reference.training"}
     if not has_tokenizer:
         judged -= {"tokens.tokenizer", "tokens.sample", "tokens.probe"}
-    if num_steps == 0:
+    if num_steps == 0 or is_resumed:
         judged -= set(_OF_AN_UPDATE)
+    if is_resumed:
+        judged = (judged - set(_OF_A_START)) | {gate.id for gate in GATES if gate.stage == "resume"}
     return frozenset(judged)

@@ -259,6 +259,7 @@ def missing_gates(
         from_init=inputs.get("init") is not None,
         has_reference=compared_loss or "reference.blocks" in known,
         has_tokenizer=inputs.get("tokenizer") is not None,
+        is_resumed="start" in inputs,
         num_steps=num_steps,
     )
     return sorted(needed - known)

@@ -96,7 +96,7 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
     Raises:
         AprError: the checkpoint cannot be loaded at all.
     """
-    court = _Court(inputs, plan, compute, reporter)
+    court = Court(inputs, plan, compute, reporter)
     with capturing() as captured:
         court.judge_file()
         court.judge_tokens()
@@ -107,13 +107,7 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
         optimizer = build_optimizer(
             decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
         )
-        stream = BatchStream(
-            inputs.train,
-            seq_length=plan.seq_length,
-            batch_size=plan.batch_size,
-            seed=plan.seed,
-            allow_cycle=plan.allow_shard_cycle,
-        )
+        stream = stream_of(inputs, plan)
         court.judge_optimizer(optimizer, decoder)
         court.judge_update(decoder, optimizer, stream)
         court.judge_start(decoder, optimizer)
@@ -123,7 +117,29 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
     )
 
 
-class _Court:
+def stream_of(inputs: Inputs, plan: RunPlan, cursor: int = 0) -> BatchStream:
+    """The training batches of a run, `cursor` windows consumed."""
+    return BatchStream(
+        inputs.train,
+        seq_length=plan.seq_length,
+        batch_size=plan.batch_size,
+        seed=plan.seed,
+        allow_cycle=plan.allow_shard_cycle,
+        cursor=cursor,
+    )
+
+
+def environment(compute: Compute) -> dict[str, Any]:
+    """What computed: versions, device, compute type, threads."""
+    return {
+        "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
+        "device": str(compute.device),
+        "dtype": compute.dtype_name,
+        "threads": torch.get_num_threads(),
+    }
+
+
+class Court:
     """The gates of one run, in order, with the figures that the certificate repeats."""
 
     def __init__(self, inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter) -> None:
@@ -286,8 +302,18 @@ class _Court:
             claim = "the weights that step 1 starts from are still the file's"
             self.add(lambda: evidence.judge(decoder, "weights.untouched", claim)[0])
 
-    def seal(self) -> Certificate:
-        """Make the certificate of everything judged."""
+    def validate(self, decoder: Decoder) -> EvalLoss:
+        """Measure the validation loss of weights that a run goes on from."""
+        found = self._validation(decoder, self.plan.val_tokens)
+        self.step0["val_loss"] = json_value(found.loss)
+        return found
+
+    def seal(self, resumed_from: str | None = None) -> Certificate:
+        """Make the certificate of everything judged.
+
+        Args:
+            resumed_from: evidence digest of the certificate of the run's start, where this is a resume.
+        """
         init = self.inputs.init
         recorded = init.reference.grade if init and init.reference else None
         required = required_gates(
@@ -295,19 +321,16 @@ class _Court:
             has_reference=recorded is not None,
             has_tokenizer=self.inputs.tokenizer is not None,
             num_steps=self.plan.num_steps,
+            is_resumed=resumed_from is not None,
         )
+        start = {} if resumed_from is None else {"start": resumed_from}
         return Certificate(
             grade=grade_of(recorded, self.gates) if init else None,
             gates=tuple(self.gates),
             step0=self.step0,
-            inputs={**self.inputs.digests, "plan": self.plan.digest},
+            inputs={**self.inputs.digests, "plan": self.plan.digest, **start},
             required=required,
-            environment={
-                "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
-                "device": str(self.compute.device),
-                "dtype": self.compute.dtype_name,
-                "threads": torch.get_num_threads(),
-            },
+            environment=environment(self.compute),
         )
 
 

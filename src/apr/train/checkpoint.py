@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from apr import __version__
@@ -20,8 +16,7 @@ from apr.aprfile.metadata import ModelFacts, model_metadata
 from apr.aprfile.reader import open_apr
 from apr.aprfile.writer import TensorSource, write_apr
 from apr.arch.inventory import EMBEDDING, HEAD
-from apr.base.errors import CannotWrite
-from apr.base.files import replacing, sha256_file, write_json
+from apr.base.files import write_json
 from apr.model.adapters import tracer
 from apr.model.decoder import Decoder
 from apr.stepzero.probe import plain_probe_ids, probe_ids
@@ -46,8 +41,13 @@ class Lineage:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def write_checkpoint(path: Path, decoder: Decoder, facts: ModelFacts) -> str:
+def write_checkpoint(path: Path, parameters: Mapping[str, Tensor], facts: ModelFacts) -> str:
     """Write the fp32 master weights with what describes them, and prove that the file holds them.
+
+    Args:
+        path: the file.
+        parameters: by name, each storage once.
+        facts: what describes them.
 
     Returns:
         The digest of the file.
@@ -56,12 +56,11 @@ def write_checkpoint(path: Path, decoder: Decoder, facts: ModelFacts) -> str:
         CannotWrite: the disk refused; nothing is left at `path`.
         CheckpointDiffers: a tensor read back is not what is in memory (INV-TRAIN-013).
     """
-    parameters = dict(decoder.named_parameters())
     sources = [
         TensorSource(name=name, dtype="F32", shape=tuple(value.shape), produce=_producer(value))
         for name, value in parameters.items()
     ]
-    aliases = {HEAD: EMBEDDING} if decoder.config.tie_word_embeddings else {}
+    aliases = {HEAD: EMBEDDING} if facts.config.tie_word_embeddings else {}
     written = write_apr(path, model_metadata(facts), sources, aliases)
     with open_apr(path, "structure") as file:
         for name, value in parameters.items():
@@ -111,32 +110,6 @@ def _own_reference(decoder: Decoder, tokenizer: TokenizerDefinition | None) -> d
     return record(tracer(decoder), ids, grade="B", oracle=f"apr {__version__}, fp32").to_dict()
 
 
-def write_state(
-    folder: Path, decoder: Decoder, optimizer: torch.optim.AdamW, progress: Mapping[str, Any]
-) -> str:
-    """Write moments, data cursor and generator state for a later resume.
-
-    Returns:
-        SHA-256 of the optimizer's file.
-    """
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in decoder.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}.{key}"] = value.detach().cpu().contiguous()
-    path = folder / "optimizer.safetensors"
-    with replacing(path) as stream:
-        # By name and not through bytes: the moments of a 0.5B model are 4 GB.
-        try:
-            save_file(tensors, stream.name)
-        except SafetensorError as error:  # not an OSError, though it is the disk's refusal
-            # "Error while serializing: I/O error: No space left ...": only the end is the system's word
-            raise CannotWrite(path=str(path), reason=str(error).rpartition(": ")[2]) from error
-    digest = sha256_file(path)
-    generator = torch.get_rng_state().numpy().tobytes().hex()
-    write_json(folder / "progress.json", {**progress, "optimizer_state_sha": digest, "torch_rng": generator})
-    return digest
-
-
 def perplexity(loss: float | None) -> float | None:
     """exp(loss) where it is known and finite."""
     return math.exp(loss) if loss is not None and loss < 700 else None
@@ -144,10 +117,13 @@ def perplexity(loss: float | None) -> float | None:
 
 def point_to_best(run_dir: Path, name: str, epoch: int, val_loss: float) -> None:
     """Write which checkpoint has the lowest validation loss."""
-    write_json(run_dir / "best.json", {"checkpoint": f"ckpt/{name}", "epoch": epoch, "val_loss": val_loss})
+    write_json(run_dir / "best.json", {"checkpoint": name, "epoch": epoch, "val_loss": val_loss})
 
 
-def read_best(run_dir: Path) -> dict[str, Any] | None:
-    """The best pointer, or None before the first validation."""
-    path = run_dir / "best.json"
-    return json.loads(path.read_bytes()) if path.is_file() else None
+def best_of(books: Mapping[str, Any]) -> tuple[str, int, float] | None:
+    """The checkpoint with the lowest validation loss, by a ledger's books: (name, epoch, nats); None without any."""
+    losses = books["val_losses"]
+    if not losses:
+        return None
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    return books["checkpoints"][lowest], lowest + 1, losses[lowest]

@@ -194,3 +194,64 @@ class SequenceBeyondModel(AprError):
     seq_length: int
     limit_name: str
     limit: int
+
+
+@dataclass(kw_only=True, eq=False)
+class NothingToResume(AprError):
+    """`--resume` names a directory in which no run can go on."""
+
+    id = "APR631"
+    text = "no run can be resumed in {path}: {reason}"
+    help = "start a run without --resume, in a new --run-dir"
+    exit_code = EXIT_NO_ANSWER
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ResumeDiffers(AprError):
+    """An option of a resumed run is not what its plan says."""
+
+    id = "APR632"
+    text = "{option} {asked} was given, and the run in {path} was planned with {planned}"
+    help = "leave the option out to go on as planned, or start a new run with --init from a checkpoint of this one"
+    exit_code = EXIT_NO_ANSWER
+    option: str
+    asked: str
+    planned: str
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class StateBad(AprError):
+    """A saved state cannot be gone on from."""
+
+    id = "APR633"
+    text = "the state after step {step} cannot be used: {path}: {reason}"
+    help = "remove the folder of that state to go on from the one before it, if there is one"
+    path: str
+    step: int
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class MetricsChanged(AprError):
+    """metrics.jsonl is not what it was when the state was saved."""
+
+    id = "APR634"
+    text = "{path} does not begin with the {num_bytes:,} bytes that it had when step {step} was saved"
+    help = "put the file back as it was; a resumed run continues it without gap or repetition"
+    path: str
+    num_bytes: int
+    step: int
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardChangedInUse(AprError):
+    """A shard was written to, cut or replaced while a run read it."""
+
+    id = "APR635"
+    text = "{path} changed while the run was reading it ({reason})"
+    help = "the last checkpoint is whole: put the shard back, and go on with --resume"
+    path: str
+    reason: str

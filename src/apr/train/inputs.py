@@ -14,7 +14,7 @@ from apr.aprfile.reader import AprFile, open_apr
 from apr.arch.config import TransformerConfig, config_differences
 from apr.arch.errors import ArchMismatch
 from apr.arch.presets import find_config
-from apr.base.errors import FileMissing
+from apr.base.errors import BadOption, FileMissing
 from apr.base.files import canonical_json, sha256_bytes
 from apr.data.shards import TokenDataset, open_dataset
 from apr.data.windows import cut_windows
@@ -57,12 +57,13 @@ class Inputs:
             self.init = _open_init(stack, spec.init, reporter) if spec.init else None
             self.config = _resolve_config(spec.arch, self.init)
             self.tokenizer = _find_tokenizer(spec.tokenizer, self.init)
-            if self.tokenizer is None and self.init is not None:
+            if self.tokenizer is None and self.init is not None and not spec.resume:
                 raise NoTokenizer(source=str(self.init.file.path))
             self.tokenizer_size = self._check_vocabulary(spec)
             reporter.phase("checking the shards", 0, None)
-            self.train = open_dataset(spec.dataset)
-            self.validation = open_dataset(_validation_folder(spec))
+            folder = _dataset_folder(spec)
+            self.train = open_dataset(folder)
+            self.validation = open_dataset(_validation_folder(spec, folder))
             for dataset in (self.train, self.validation):
                 self._check_dataset(dataset)
             self._stack = stack.pop_all()
@@ -186,8 +187,14 @@ def tokenizer_of(facts: ModelFacts) -> TokenizerDefinition | None:
     return TokenizerDefinition.from_dict(facts.tokenizer or {}, facts.tokenizer_json)
 
 
-def _validation_folder(spec: RunSpec) -> Path:
-    folder = spec.val_shard or spec.dataset / "val"
+def _dataset_folder(spec: RunSpec) -> Path:
+    if spec.dataset is None:
+        raise BadOption(option="--dataset", value="left out", limit="a folder of token shards")
+    return spec.dataset
+
+
+def _validation_folder(spec: RunSpec, dataset: Path) -> Path:
+    folder = spec.val_shard or dataset / "val"
     if spec.val_shard is None and not folder.is_dir():
-        raise NoValidation(dataset=str(spec.dataset), expected=str(folder))
+        raise NoValidation(dataset=str(dataset), expected=str(folder))
     return folder

@@ -37,21 +37,23 @@ def updates(
     plan: RunPlan,
     compute: Compute,
     should_stop: Callable[[], bool],
+    first_step: int = 1,
 ) -> Iterator[Update]:
     """Make the plan's updates, one an iteration.
 
     Args:
         decoder: fp32 master weights; computed with in `compute.dtype`.
-        optimizer: fresh, over the decoder's parameters.
+        optimizer: over the decoder's parameters; fresh, or as it was saved.
         stream: gives one micro-batch a call.
         plan: what was resolved.
         compute: where and in what type.
         should_stop: asked before each update; an interruption ends the run between two of them.
+        first_step: 1, or the one after the state that the run goes on from.
 
     Raises:
         NotFinite: loss or gradient is NaN or infinite; raised before the update is made.
     """
-    for step in range(1, plan.num_steps + 1):
+    for step in range(first_step, plan.num_steps + 1):
         if should_stop():
             return
         start = time.perf_counter()

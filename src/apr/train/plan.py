@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from apr.arch.config import TransformerConfig
 from apr.arch.counts import evidence_memory_bytes, training_memory_bytes
@@ -33,8 +35,11 @@ _DEFAULTS: dict[str, Any] = {
     "seed": 42,
     "device": "auto",
     "dtype": "auto",
+    "keep": "all",
+    "save": "background",
     "val_tokens": 8192,  # about 30 s for a 0.5B model on two cores; standard error some 0.05 nat
 }
+_KEEP = re.compile(r"all|last:[1-9][0-9]{0,8}(,best)?")
 DEFAULT_ARCH = "llama-370m"
 PATIENCE_EPOCHS = 2  # INV-TRAIN-004
 FIRST_PATIENT_EPOCH = 3
@@ -61,11 +66,37 @@ class RunPlan:
     device: str
     dtype: str
     val_tokens: int  # validation tokens at most
+    keep: str  # checkpoints that stay: all, or last:N with or without ,best
+    save: str  # background (a second copy of weights and moments while it is written) or blocking
     allow_shard_cycle: bool
     external_validation: bool  # validated on --val-shard, not on the dataset's own split
     from_init: bool
     synthetic: bool
     sources: dict[str, str]  # value name -> where it came from
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The plan that `to_dict` spelled.
+
+        Raises:
+            ValueError: a value is missing, unknown, of another kind or impossible.
+        """
+        kinds: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool}
+        kinds["tuple[float, float]"] = list
+        try:
+            values = {name: entry["value"] for name, entry in document["values"].items()}
+            sources = {name: entry["source"] for name, entry in document["values"].items()}
+            plan = cls(**{**values, "betas": tuple(values["betas"])}, sources=sources)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        for field in fields(cls):
+            if field.name != "sources" and not isinstance(values[field.name], kinds[str(field.type)]):
+                raise ValueError(f"{field.name} is {values[field.name]!r}")
+        try:
+            _check_ranges(values)
+        except BadOption as error:
+            raise ValueError(error.message) from error
+        return plan
 
     @property
     def windows_per_step(self) -> int:
@@ -160,6 +191,8 @@ def _check_ranges(values: dict[str, Any]) -> None:
         require(name, 0 <= values[name] < math.inf, "a finite number from 0")
     require("betas", all(0 <= beta < 1 for beta in values["betas"]), "two numbers from 0 to below 1")
     require("schedule", values["schedule"] in SCHEDULES, " or ".join(SCHEDULES))
+    require("save", values["save"] in ("background", "blocking"), "background or blocking")
+    require("keep", bool(_KEEP.fullmatch(values["keep"])), "all, last:N or last:N,best")
     require("dtype", values["dtype"] in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
 

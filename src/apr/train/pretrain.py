@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -15,20 +15,25 @@ from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
 from apr.train.certify import StepZero, certify, validation_loss
+from apr.train.certify_resume import certify_resumed
+from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.epochs import Ledger, Saver, log_update
 from apr.train.errors import LossDiverged, NotEnoughMemory, NotFinite, TokensMiscounted
 from apr.train.inputs import Inputs
+from apr.train.ledger import Ledger
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, required_memory_bytes, resolve
-from apr.train.reporter import Reporter
+from apr.train.reporter import Reporter, StepFigures
+from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
 from apr.train.run_dir import RunDir
+from apr.train.saver import Saver
 from apr.train.spec import RunSpec
+from apr.train.state import RunState, state_name
 from apr.train.synthetic import run_synthetic
 
 
 def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
-    """Run what was asked.
+    """Run what was asked, or go on with what a run directory holds.
 
     Returns:
         The record: {outcome, steps, certificate, final_val_loss, tokens_per_sec, checkpoints, ...}.
@@ -36,26 +41,56 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     Raises:
         AprError: the run was refused or ended badly; where a run directory exists, its record says so too.
     """
+    keep_freed_memory()
+    if spec.resume:
+        check_device_word(spec.device or "auto")
+        with RunDir(spec.run_dir, resumes=True) as run_dir:
+            return _resume(open_resumption(spec), run_dir, reporter)
     plan = resolve(spec)
     check_device_word(plan.device)
     if plan.synthetic:
         with RunDir(spec.run_dir) as run_dir:
             return run_synthetic(plan, run_dir, reporter)
     compute = resolve_compute(plan.device, plan.dtype)
-    keep_freed_memory()
     with Inputs(spec, reporter) as inputs:
-        check_fit(
-            plan,
-            inputs.config,
-            dataset=str(spec.dataset),
-            available_windows=inputs.count_windows(plan.seq_length),
-        )
-        _require_memory(inputs, plan, compute)
+        _require_fit(inputs, plan, compute, spec)
         with RunDir(spec.run_dir) as run_dir:
-            run = _Run(
+            run_dir.write(INPUTS, record_inputs(spec))
+            run_dir.write("plan.json", plan.to_dict())  # from here on there is something to resume
+            return _Run(
                 spec=spec, plan=plan, compute=compute, inputs=inputs, run_dir=run_dir, reporter=reporter
-            )
-            return run.carry_out()
+            ).carry_out()
+
+
+def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict[str, Any]:
+    spec, plan, state = resumption.spec, resumption.plan, resumption.state
+    compute = resolve_compute(plan.device, plan.dtype)
+    if state is not None:
+        require_lineage(resumption)
+        # The weights of the state bring config and tokenizer; what the run began with is not needed again.
+        spec = replace(spec, init=run_dir.path / state.weights, arch=None, tokenizer=None)
+    with Inputs(spec, reporter) as inputs:
+        _require_fit(inputs, plan, compute, spec)
+        rewind(run_dir, state)
+        return _Run(
+            spec=spec,
+            plan=plan,
+            compute=compute,
+            inputs=inputs,
+            run_dir=run_dir,
+            reporter=reporter,
+            resumption=resumption,
+        ).carry_out()
+
+
+def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec) -> None:
+    check_fit(
+        plan,
+        inputs.config,
+        dataset=str(spec.dataset),
+        available_windows=inputs.count_windows(plan.seq_length),
+    )
+    _require_memory(inputs, plan, compute)
 
 
 def _require_memory(inputs: Inputs, plan: RunPlan, compute: Compute) -> None:
@@ -77,37 +112,66 @@ class _Run:
     inputs: Inputs
     run_dir: RunDir
     reporter: Reporter
+    resumption: Resumption | None = None
+
+    @property
+    def state(self) -> RunState | None:
+        """Where the run stood, if it goes on from anywhere but its start."""
+        return self.resumption.state if self.resumption else None
 
     def carry_out(self) -> dict[str, Any]:
         """Judge, train, record; whatever ends the run, the record says so."""
-        self.run_dir.write("plan.json", self.plan.to_dict())
-        for text in (self.compute.note, *plan_warnings(self.spec, self.plan)):
+        for text in (self.compute.note, *plan_warnings(self.spec, self.plan), self._going_on()):
             if text:
                 self._say(text)
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
-        certificate: Certificate | None = None
+        if self.state is not None:
+            ledger = Ledger.from_books(self.plan, self.state.books)
+        books = _Books(ledger=ledger)
         try:
             with _terminable():
-                zero = certify(self.inputs, self.plan, self.compute, self.reporter)
-            certificate = zero.certificate
-            if zero.step0 is not None:
-                ledger.step0_loss = zero.step0.loss
-            self.run_dir.write("certificate.json", certificate.to_dict())
-            self.reporter.certificate(certificate)
-            self._require_passed(certificate)
-            outcome = self._train(zero, ledger)
+                zero = self._certify(books)
+            self._require_passed(zero.certificate)
+            outcome = self._train(zero, books)
         except KeyboardInterrupt:
-            self._record("INTERRUPTED", ledger, certificate, None)
-            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=_kept(ledger)) from None
+            self._record("INTERRUPTED", books, None)
+            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=books.kept) from None
         except AprError as error:
+            with suppress(AprError):  # the save before this step is good, if it comes to its end
+                books.finish()
             # On a full disk the record fails too; the first error is the one to hear.
             with suppress(CannotWrite):
-                self._record(_outcome_of(error), ledger, certificate, error)
+                self._record(_outcome_of(error), books, error)
             raise
-        record = self._record(outcome, ledger, certificate, None)
+        record = self._record(outcome, books, None)
         if outcome == "INTERRUPTED":
-            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=_kept(ledger))
+            raise Interrupted(signal="Ctrl-C or SIGTERM", kept=books.kept)
         return record
+
+    def _going_on(self) -> str:
+        if self.resumption is None:
+            return ""
+        if self.state is None:
+            return "nothing was saved yet: the run begins again at step 1"
+        return f"the run goes on after step {self.state.step:,} of {self.plan.num_steps:,}"
+
+    def _certify(self, books: _Books) -> StepZero:
+        """Judge the start, or the state that is gone on from."""
+        inputs, plan, compute = self.inputs, self.plan, self.compute
+        if self.resumption is None or self.state is None:
+            zero = certify(inputs, plan, compute, self.reporter)
+            books.certificate = zero.certificate.to_dict()
+            if zero.step0 is not None:
+                books.ledger.step0_loss = zero.step0.loss
+            self.run_dir.write("certificate.json", books.certificate)
+        else:
+            books.certificate = self.resumption.certificate
+            books.saved(self.state)
+            zero = certify_resumed(inputs, plan, compute, self.reporter, self.resumption)
+            number = len(list(self.run_dir.path.glob("resumes/*.json"))) + 1
+            self.run_dir.write(f"resumes/{number:03d}.json", zero.certificate.to_dict())
+        self.reporter.certificate(zero.certificate)
+        return zero
 
     def _say(self, text: str) -> None:
         self.run_dir.log(text)
@@ -125,34 +189,63 @@ class _Run:
         if certificate.not_judged:
             raise StepZeroIncomplete(gates=", ".join(certificate.not_judged))
 
-    def _train(self, zero: StepZero, ledger: Ledger) -> str:
+    def _train(self, zero: StepZero, books: _Books) -> str:
         """Make the updates; returns the terminal word."""
-        saver = Saver(
+        ledger = books.ledger
+        saver = books.saver = Saver(
             run_dir=self.run_dir,
             inputs=self.inputs,
             plan=self.plan,
-            certificate=zero.certificate,
+            lineage=self._lineage(books),
             decoder=zero.decoder,
             optimizer=zero.optimizer,
+            committed=list(books.committed),
+            last_step=books.kept_steps,
         )
         if self.plan.num_steps == 0:
-            saver.save(ledger, 0, 0, zero.step0)
+            saver.save_epoch(ledger, 0, zero.step0)
+            saver.background.finish()
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
-        stream = zero.stream
         with _interruptions() as interrupted:
-            steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted)
-            for update in steps:
-                log_update(self.run_dir, self.reporter, ledger.add(update))
-                if ledger.is_epoch_end and not interrupted():
-                    self._close_epoch(zero, ledger, saver, stream.cursor)
-                    if ledger.is_out_of_patience and ledger.steps < self.plan.num_steps:
-                        return "EARLY_STOP"
-            if interrupted() and not ledger.is_complete:
-                if ledger.epoch_tokens:  # else the last epoch's checkpoint, which was validated, says it all
-                    saver.save(ledger, ledger.epoch, stream.cursor, None)
-                return "INTERRUPTED"
+            word = self._make_updates(zero, ledger, saver, interrupted)
+            saver.background.finish()
+        return word
+
+    def _make_updates(
+        self, zero: StepZero, ledger: Ledger, saver: Saver, interrupted: Callable[[], bool]
+    ) -> str:
+        stream = zero.stream
+        if (
+            ledger.epoch_tokens and ledger.is_epoch_end
+        ):  # stopped between the epoch's last step and its validation
+            self._close_epoch(zero, ledger, saver, stream.cursor)
+        first = ledger.steps + 1
+        steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first)
+        while not ledger.has_ended_early:
+            update = next(steps, None)
+            if update is None:
+                break
+            _log_update(self.run_dir, self.reporter, ledger.add(update))
+            saver.background.check()
+            if ledger.is_epoch_end and not interrupted():
+                self._close_epoch(zero, ledger, saver, stream.cursor)
+        if ledger.has_ended_early:
+            return "EARLY_STOP"
+        if interrupted() and not ledger.is_complete:
+            saver.save_between(ledger, stream.cursor)
+            return "INTERRUPTED"
         self._require_all_consumed(stream.cursor)
         return self._word(ledger.val_losses[-1])
+
+    def _lineage(self, books: _Books) -> Lineage:
+        assert books.certificate is not None
+        return Lineage(
+            init_digest=books.certificate["inputs"]["init"],
+            certificate_digest=books.certificate["evidence_digest"],
+            plan_digest=self.plan.digest,
+            step=0,
+            tokens=0,
+        )
 
     def _close_epoch(self, zero: StepZero, ledger: Ledger, saver: Saver, cursor: int) -> None:
         validation = self.inputs.validation
@@ -163,8 +256,8 @@ class _Run:
             f"epoch {ledger.epoch}: validation loss {val.loss:.4f} nats after step {ledger.steps}"
         )
         self.reporter.validation(ledger.epoch, val.loss, val.standard_error)
-        ledger.judge(val.loss, self.inputs.config.vocab_size)
-        saver.save(ledger, ledger.epoch, cursor, val)
+        noise = ledger.judge(val.loss, self.inputs.config.vocab_size, val.sums, val.num_tokens)
+        saver.save_epoch(ledger, cursor, val, noise)
 
     def _require_all_consumed(self, cursor: int) -> None:
         """INV-TRAIN-012: windows planned are windows consumed."""
@@ -176,10 +269,9 @@ class _Run:
         """The target names the outcome; it does not end a run early, since exactly N steps were asked for."""
         return "TARGET_MET" if val_loss <= self.plan.target_val_loss else "BUDGET_DONE"
 
-    def _record(
-        self, outcome: str, ledger: Ledger, certificate: Certificate | None, error: AprError | None
-    ) -> dict[str, Any]:
-        document = certificate.to_dict() if certificate else None
+    def _record(self, outcome: str, books: _Books, error: AprError | None) -> dict[str, Any]:
+        ledger, document = books.ledger, books.certificate
+        removed = [name for name in books.committed if not (self.run_dir.path / name).is_file()]
         record = {
             "format": "apr-record-1",
             "outcome": outcome,
@@ -188,9 +280,10 @@ class _Run:
             "certificate": {key: document[key] for key in ("grade", "verdict", "gates", "step0", "digest")}
             if document
             else None,
-            "final_val_loss": ledger.val_losses[-1] if ledger.val_losses else None,
+            "final_val_loss": books.final_val_loss,
             "tokens_per_sec": ledger.tokens_per_sec,
-            "checkpoints": list(ledger.checkpoints),
+            "checkpoints": list(books.committed),
+            "removed": removed,
             "error": {"id": error.id, "message": error.message, "help": error.advice} if error else None,
         }
         self.run_dir.write("record.json", record)
@@ -198,12 +291,68 @@ class _Run:
         return record
 
 
-def _kept(ledger: Ledger) -> str:
-    if not ledger.steps:
-        return "no step was taken, and the record says INTERRUPTED"
-    if not ledger.checkpoints:
-        return f"none of the {ledger.steps} steps is kept, and the record says INTERRUPTED"
-    return f"{ledger.steps} steps are kept in {ledger.checkpoints[-1]}, and the record says INTERRUPTED"
+@dataclass(kw_only=True)
+class _Books:
+    """What a record is made of, whatever ends the run."""
+
+    ledger: Ledger
+    certificate: dict[str, Any] | None = None  # of the start
+    saver: Saver | None = None
+    before: tuple[str, ...] = ()  # checkpoints of the processes before this one
+    step_before: int = 0
+
+    def saved(self, state: RunState) -> None:
+        """Note what there is of the processes before this one."""
+        self.before, self.step_before = tuple(state.books["checkpoints"]), state.step
+
+    @property
+    def committed(self) -> list[str]:
+        """Checkpoints that are whole."""
+        return self.saver.committed if self.saver else list(self.before)
+
+    @property
+    def final_val_loss(self) -> float | None:
+        """Of the last checkpoint that is whole."""
+        kept = self.ledger.val_losses[: len(self.committed)]
+        return kept[-1] if kept else None
+
+    def finish(self) -> None:
+        """Wait for the save that is being written."""
+        if self.saver is not None:
+            self.saver.background.finish()
+
+    @property
+    def kept_steps(self) -> int:
+        """Steps that a resume would not make again."""
+        return self.saver.last_step if self.saver else self.step_before
+
+    @property
+    def kept(self) -> str:
+        """What an interruption leaves, in words."""
+        if not self.ledger.steps:
+            return "no step was taken, and the record says INTERRUPTED"
+        if not self.kept_steps:
+            return f"none of the {self.ledger.steps} steps is kept, and the record says INTERRUPTED"
+        return (
+            f"{self.kept_steps} of {self.ledger.steps} steps are kept in {state_name(self.kept_steps)}; "
+            "go on with --resume"
+        )
+
+
+def _log_update(run_dir: RunDir, reporter: Reporter, figures: StepFigures) -> None:
+    """Write the line of metrics.jsonl and tell the listener."""
+    run_dir.append_metrics(
+        {
+            "step": figures.step,
+            "train_loss": figures.train_loss,
+            "grad_norm": figures.grad_norm,
+            "lr": figures.lr,
+            "tokens_per_sec": figures.tokens_per_sec,
+            "gpu_util_pct": None,  # not measured, so not given
+            "tokens_seen": figures.tokens_seen,
+        }
+    )
+    reporter.step(figures)
 
 
 def _outcome_of(error: AprError) -> str:

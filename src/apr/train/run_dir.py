@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from apr.base.errors import CannotWrite
-from apr.base.files import write_json
-from apr.train.errors import RunDirInUse, RunDirNotEmpty
+from apr.base.files import fsync, sha256_bytes, sha256_file, write_bytes, write_json
+from apr.train.errors import MetricsChanged, RunDirInUse, RunDirNotEmpty
 
 _LOCK = ".lock"
 
@@ -22,8 +22,14 @@ class RunDir:
     The lock is the kernel's, on an open file, so that a killed run leaves nothing to clean up.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, resumes: bool = False) -> None:
+        """Name the directory.
+
+        Args:
+            path: new or empty, unless a run in it is to be resumed.
+            resumes: whether it is.
+        """
+        self.path, self._resumes = path, resumes
         self._made = False
 
     def __enter__(self) -> Self:
@@ -41,7 +47,8 @@ class RunDir:
             os.close(self._handle)
             raise RunDirInUse(path=str(self.path), holder=holder) from error
         try:
-            self._require_empty()
+            if not self._resumes:
+                self._require_empty()
             self._sign()
         except BaseException:
             self._release()
@@ -80,11 +87,6 @@ class RunDir:
         """Where `epoch-NNN.apr` lie."""
         return self.path / "ckpt"
 
-    @property
-    def state(self) -> Path:
-        """Where the optimizer's state lies."""
-        return self.path / "state"
-
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON document whole or not at all."""
         write_json(self.path / name, value)
@@ -92,6 +94,27 @@ class RunDir:
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         self._append("metrics.jsonl", json.dumps(line, allow_nan=False))
+
+    def metrics_mark(self) -> tuple[int, str]:
+        """Put metrics.jsonl on the disk; returns its length in bytes and its SHA-256."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return 0, sha256_bytes(b"")
+        fsync(path)
+        return path.stat().st_size, sha256_file(path)
+
+    def rewind_metrics(self, num_bytes: int, sha256: str, step: int) -> None:
+        """Cut metrics.jsonl back to what it was when a state was saved.
+
+        Raises:
+            MetricsChanged: it does not begin with those bytes.
+        """
+        path = self.path / "metrics.jsonl"
+        content = path.read_bytes()[:num_bytes] if path.is_file() else b""
+        if len(content) != num_bytes or sha256_bytes(content) != sha256:
+            raise MetricsChanged(path=str(path), num_bytes=num_bytes, step=step)
+        if path.is_file():
+            write_bytes(path, content)
 
     def log(self, text: str) -> None:
         """Append one line to log.txt."""

@@ -10,8 +10,8 @@ from pathlib import Path
 class RunSpec:
     """The options of `apr pretrain`. None means not asked: the plan then says where the value came from."""
 
-    dataset: Path
     run_dir: Path
+    dataset: Path | None = None  # only a resumed run may leave it out: its directory says where it was
     init: Path | None = None
     mode: str | None = None
     arch: str | None = None
@@ -34,4 +34,7 @@ class RunSpec:
     dtype: str | None = None
     val_shard: Path | None = None
     val_tokens: int | None = None
+    keep: str | None = None
+    save: str | None = None
     allow_shard_cycle: bool = False
+    resume: bool = False

@@ -120,6 +120,7 @@ def _spoilt_spec(edit: Callable[[Path], None], fault: Fault, scene: Scene, folde
         assert spec.init is not None
         spec = replace(spec, init=Path(shutil.copyfile(spec.init, folder / MODEL)))
     if fault.place in ("shards", "tokenizer"):
+        assert spec.dataset is not None
         spec = replace(spec, dataset=Path(shutil.copytree(spec.dataset, folder / SHARDS)))
     edit(folder if fault.place == "tokenizer" else folder / (SHARDS if fault.place == "shards" else MODEL))
     return spec

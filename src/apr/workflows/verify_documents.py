@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ Say = Callable[[str, int, int | None], None]  # what is being done, done, total
 _SAME = 1e-12  # relative: the last digits of a cosine or a sum differ between machines
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
 PARTS = re.compile(
-    r"(plan|record|certificate|best)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
-    r"|state/(optimizer\.safetensors|progress\.json)"
+    r"(plan|record|certificate|best|inputs)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
+    r"|resumes/\d{3,}\.json|state/step-\d{8,}/(optimizer\.safetensors|progress\.json|model\.apr)"
 )
 _NUMBER, _NUMBER_OR_NULL = int | float, int | float | None
-_RECORD: dict[str, Any] = {"outcome": str, "steps": int, "tokens": int, "checkpoints": list}
+_RECORD: dict[str, Any] = {"outcome": str, "steps": int, "tokens": int, "checkpoints": list, "removed": list}
 _RECORD |= {"certificate": dict | None, "error": dict | None}
 _RECORD |= {"final_val_loss": _NUMBER_OR_NULL, "tokens_per_sec": _NUMBER_OR_NULL}
 LINE: dict[str, Any] = {"step": int, "tokens_seen": int}
@@ -30,7 +30,7 @@ LINE |= dict.fromkeys(("train_loss", "grad_norm", "lr", "tokens_per_sec"), _NUMB
 _METADATA: dict[str, Any] = {"epoch": int, "step": int, "tokens_seen": int}
 _METADATA |= {"optimizer_state_sha": str, "file_digest": str}
 _METADATA |= dict.fromkeys(
-    ("train_loss", "val_loss", "train_ppl", "val_ppl", "grad_norm_max"), _NUMBER_OR_NULL
+    ("train_loss", "val_loss", "val_gain_noise", "train_ppl", "val_ppl", "grad_norm_max"), _NUMBER_OR_NULL
 )
 
 
@@ -74,17 +74,10 @@ def fields_check(name: str, document: Mapping[str, Any], kinds: Mapping[str, Any
 
 def plan_of(document: Mapping[str, Any]) -> RunPlan | None:
     """The plan as a value; None where a value is missing, unknown or of another kind."""
-    kinds: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool}
-    kinds["tuple[float, float]"] = list
     try:
-        values = {name: entry["value"] for name, entry in document["values"].items()}
-        sources = {name: entry["source"] for name, entry in document["values"].items()}
-        plan = RunPlan(**{**values, "betas": tuple(values["betas"])}, sources=sources)
-    except (KeyError, TypeError, AttributeError):
+        return RunPlan.from_dict(document)
+    except ValueError:
         return None
-    typed = all(isinstance(values[f.name], kinds[str(f.type)]) for f in fields(plan) if f.name != "sources")
-    sizes = (values[name] for name in ("batch_size", "seq_length", "grad_accum", "steps_per_epoch"))
-    return plan if typed and min(*sizes, values["num_steps"] + 1) >= 1 else None
 
 
 def assemble(

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from apr.base.files import sha256_file
+from apr.base.files import sha256_bytes, sha256_file
 from apr.stepzero.gate import GateResult
 from apr.stepzero.verify import Check, compared, missing_gates, shown
-from apr.train.errors import LossDiverged, NotFinite
+from apr.train.errors import LossDiverged, NotFinite, StateBad
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS
+from apr.train.saver import KEPT_STATES, removable
+from apr.train.state import OPTIMIZER, read_state, saved_steps, state_name
 from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
 
 
@@ -104,19 +106,22 @@ def _outcome(run: Run) -> str:
     if error is not None:
         return "DIVERGED" if error.get("id") in (NotFinite.id, LossDiverged.id) else "REFUSED"
     losses = [epoch["val_loss"] for epoch in run.epochs.values()]
+    noises = [epoch["val_gain_noise"] for epoch in run.epochs.values()]
     if None in losses or run.last is None or run.last["step"] != steps:
         return "INTERRUPTED"
     if steps == plan.num_steps:
         return "TARGET_MET" if steps and losses[-1] <= plan.target_val_loss else "BUDGET_DONE"
-    return "EARLY_STOP" if _is_out_of_patience(losses) else "INTERRUPTED"
+    return "EARLY_STOP" if _is_out_of_patience(losses, noises) else "INTERRUPTED"
 
 
-def _is_out_of_patience(losses: list[float]) -> bool:
-    """Whether the last epochs brought no gain (INV-TRAIN-004)."""
-    best, without_gain = math.inf, 0
-    for loss in losses:
-        without_gain = 0 if loss < best else without_gain + 1
-        best = min(best, loss)
+def _is_out_of_patience(losses: list[float], noises: list[float | None]) -> bool:
+    """Whether the last epochs brought no gain above the noise (INV-TRAIN-004)."""
+    gained, without_gain = math.inf, 0
+    for loss, noise in zip(losses, noises, strict=True):
+        if loss < gained - (noise or 0.0):
+            gained, without_gain = loss, 0
+        else:
+            without_gain += 1
     return len(losses) >= FIRST_PATIENT_EPOCH and without_gain >= PATIENCE_EPOCHS
 
 
@@ -135,8 +140,14 @@ def _epoch_checks(run: Run) -> Iterator[Check]:
     claim = "the record lists a checkpoint for every epoch"
     yield compared("record.checkpoints", claim, ", ".join(listed), ", ".join(expected))
     there = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.glob("ckpt/*.apr"))
-    claim = "the checkpoints of the folder are those of the record"
-    yield compared("ckpt.files", claim, ", ".join(there), ", ".join(sorted(listed)))
+    claim = "the checkpoints of the folder are those of the record that --keep keeps"
+    removed = list(map(str, run.record["removed"]))
+    kept = sorted(set(listed) - set(removed))
+    yield compared("ckpt.files", claim, ", ".join(there), ", ".join(kept))
+    claim = "no checkpoint was removed that --keep keeps"
+    spare = removable(sorted(listed), run.plan.keep, _lowest(run))
+    wrong = ", ".join(name for name in removed if name not in spare)
+    yield compared("record.removed", claim, wrong or "none", "none")
     start = 0
     for number, (name, said) in zip(numbers, run.epochs.items(), strict=False):
         stop = min(number * cadence, steps)
@@ -164,6 +175,11 @@ def _metadata_rows(
         yield "val_loss", said["val_loss"], run.certificate["step0"].get("val_loss")
 
 
+def _lowest(run: Run) -> str | None:
+    losses = {name: said["val_loss"] for name, said in run.epochs.items() if said["val_loss"] is not None}
+    return min(losses, key=losses.__getitem__, default=None)
+
+
 def _best_checks(run: Run) -> Iterator[Check]:
     validated = {name: said for name, said in run.epochs.items() if said["val_loss"] is not None}
     claim = "best.json points to the checkpoint with the lowest validation loss"
@@ -173,24 +189,48 @@ def _best_checks(run: Run) -> Iterator[Check]:
         return
     checks, best = read_document(run.folder, "best.json")
     yield from checks
-    lowest = min(validated, key=lambda name: validated[name]["val_loss"])
+    lowest = _lowest(run) or ""
     expected = {"checkpoint": lowest, **{key: validated[lowest][key] for key in ("epoch", "val_loss")}}
     yield agreement("best.lowest", claim, ((key, (best or {}).get(key), expected[key]) for key in expected))
 
 
 def _state_checks(run: Run) -> Iterator[Check]:
-    """INV-TRAIN-003, and that the state is the last checkpoint's."""
-    if run.last is None:
+    """INV-TRAIN-003, and that every saved state is where the other documents say that the run was."""
+    steps = saved_steps(run.folder)
+    ends = {said["step"]: name for name, said in run.epochs.items()}
+    claim = "the last checkpoints' steps have a state to go on from, and no later one"
+    wanted = sorted(ends)[-KEPT_STATES:] if run.lines else steps
+    later = [step for step in steps if step > len(run.lines)]
+    missing = [step for step in wanted[-1:] if step not in steps and run.record["steps"]]
+    yield compared("state.steps", claim, ", ".join(map(str, [*later, *missing])) or "all", "all")
+    for step in steps:
+        yield from _one_state(run, step, ends.get(step))
+
+
+def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
+    name = state_name(step)
+    try:
+        state = read_state(run.folder, step)
+    except StateBad as error:
+        yield compared(
+            f"{name}.progress", "the state can be read, and has its digest", error.reason, "it can"
+        )
         return
-    checks, progress = read_document(run.folder, "state/progress.json")
-    yield from checks
-    path = run.folder / "state" / "optimizer.safetensors"
+    path = run.folder / name / OPTIMIZER
     sha = sha256_file(path) if path.is_file() else "missing"
-    expected = run.last["optimizer_state_sha"]
-    yield compared(
-        "state.optimizer", "the optimizer's state has the digest of the last checkpoint", sha, expected
-    )
-    rows = {key: run.last[key] for key in ("step", "epoch", "tokens_seen", "optimizer_state_sha")}
-    rows["cursor"] = run.last["step"] * run.plan.windows_per_step
-    claim = "the progress is the last checkpoint's"
-    yield agreement("state.progress", claim, ((key, (progress or {}).get(key), rows[key]) for key in rows))
+    claim = "the optimizer's state has the digest that its documents say"
+    yield compared(f"{name}.optimizer", claim, sha, state.optimizer_state_sha)
+    rows: list[tuple[str, Any, Any]] = [
+        ("step", state.step, step),
+        ("cursor", state.cursor, step * run.plan.windows_per_step),
+        ("tokens_seen", state.tokens_seen, run.tokens_at[step] if step < len(run.tokens_at) else None),
+        ("epoch", state.epoch, math.ceil(step / run.plan.steps_per_epoch)),
+    ]
+    if epoch is not None:
+        said = run.epochs[epoch]
+        rows += [("weights", state.weights, epoch), ("digest", state.weights_digest, said["file_digest"])]
+        rows.append(("optimizer_state_sha", state.optimizer_state_sha, said["optimizer_state_sha"]))
+    begun = (run.folder / "metrics.jsonl").read_bytes() if run.lines else b""
+    mark = sha256_bytes(begun[: state.metrics_bytes])
+    rows.append(("metrics", mark, state.metrics_sha256))
+    yield agreement(f"{name}.progress", "the state is where metrics and metadata say the run was", rows)

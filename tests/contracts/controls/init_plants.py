@@ -191,10 +191,10 @@ def time_in_metadata(patch: pytest.MonkeyPatch, scene: Scene) -> None:
 def path_in_lineage(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     original = checkpoint.write_checkpoint
 
-    def located(path: Path, decoder: Any, facts: Any) -> str:
-        return original(path, decoder, replace(facts, lineage={**facts.lineage, "path": str(path)}))
+    def located(path: Path, parameters: Any, facts: Any) -> str:
+        return original(path, parameters, replace(facts, lineage={**facts.lineage, "path": str(path)}))
 
-    patch.setattr("apr.train.epochs.write_checkpoint", located)
+    patch.setattr("apr.train.saver.write_checkpoint", located)
 
 
 def unseeded(patch: pytest.MonkeyPatch, scene: Scene) -> None:

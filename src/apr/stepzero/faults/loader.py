@@ -121,7 +121,7 @@ LOADER_FAULTS: tuple[Fault, ...] = (
           says="a parameter was never filled", patches=(Patch(target="apr.model.load:_fill", wrap=_unfilled),)),
     Fault(id="loader.redrawn-later", imitates=("S-05", "S-128"), place="loader", gate="weights.untouched",
           says="initialisation ran once more, after the weights had been judged",
-          patches=(Patch(target="apr.train.certify:_Court.judge_update", wrap=_afterwards(modules.redrawn)),)),
+          patches=(Patch(target="apr.train.certify:Court.judge_update", wrap=_afterwards(modules.redrawn)),)),
     Fault(id="loader.warns", imitates=("S-120", "S-123"), place="loader", gate="log.messages",
           says="a library warned that weights were newly initialised", patches=(Patch(target=_LOAD, wrap=_warns),)),
     Fault(id="loader.logs", imitates=("S-122",), place="loader", gate="log.messages",

@@ -335,7 +335,7 @@ OPTIMIZER_FAULTS: tuple[Fault, ...] = (
     _fault("ascends", "update.size", "the optimizer went up instead of down", _BUILD, _built(_ascending), ("S-44",)),
     _fault("half-rate", "update.size", "the update took half of the learning rate", _STEP, _half_rate, ("S-40",)),
     _fault("used-before", "optimizer.fresh", "the moments of an earlier run were still there",
-           "apr.train.certify:_Court.judge_update", _used_before, ("S-39", "S-83")),
+           "apr.train.certify:Court.judge_update", _used_before, ("S-39", "S-83")),
     _fault("not-clipped", "update.size", "the gradient was measured and not clipped", _CLIP, instead(_norm_only), ("S-63",),
            quick=True),
     _fault("clipped-by-value", "update.size", "the gradient was clipped by value", _CLIP, instead(_by_value), ("S-63",)),

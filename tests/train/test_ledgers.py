@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from apr.train.epochs import Ledger
 from apr.train.errors import LossDiverged
+from apr.train.ledger import Ledger
 from apr.train.loop import Update
 from apr.train.plan import resolve
 from apr.train.spec import RunSpec

@@ -1,0 +1,177 @@
+"""Going on with a run: which state, which plan, which inputs; everything is refused that would make it another run."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from apr.aprfile.reader import open_apr
+from apr.base.errors import AprError
+from apr.base.files import read_json, sha256_bytes
+from apr.train.checkpoint import best_of, point_to_best
+from apr.train.errors import NothingToResume, ResumeDiffers
+from apr.train.plan import RunPlan
+from apr.train.run_dir import RunDir
+from apr.train.spec import RunSpec
+from apr.train.state import RunState, clear_unfinished, read_state, saved_steps
+
+ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
+INPUTS = "inputs.json"
+_PATHS = ("init", "dataset", "tokenizer", "val_shard")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """A run that is to go on."""
+
+    spec: RunSpec  # with the paths that the run had, where none were given
+    plan: RunPlan  # the run's own
+    state: RunState | None  # None where nothing was saved yet: it begins again
+    certificate: dict[str, Any] | None  # of its start
+    given_init: Path | None  # where --init was given too
+
+
+def record_inputs(spec: RunSpec) -> dict[str, Any]:
+    """Where the inputs are, for a resume; no digest covers it, since the same files may lie elsewhere then."""
+    paths = {name: getattr(spec, name) for name in _PATHS}
+    return {
+        "format": "apr-inputs-1",
+        "arch": spec.arch,
+        **{name: None if path is None else str(path.absolute()) for name, path in paths.items()},
+    }
+
+
+def open_resumption(spec: RunSpec) -> Resumption:
+    """Find out what a run directory can be resumed from; call it while holding the directory.
+
+    Raises:
+        NothingToResume: no run began there, or it has ended.
+        ResumeDiffers: an option contradicts the run's plan.
+        StateBad: the last state is damaged.
+    """
+    run_dir = spec.run_dir
+    plan = _read_plan(run_dir)
+    _require_unfinished(run_dir)
+    _require_same(spec, plan)
+    clear_unfinished(run_dir)
+    steps = saved_steps(run_dir)
+    certificate = None
+    with suppress(AprError):
+        certificate = read_json(run_dir / "certificate.json")
+    state = read_state(run_dir, steps[-1]) if steps else None
+    if state is not None and certificate is None:
+        raise NothingToResume(path=str(run_dir), reason="its certificate.json is missing or damaged")
+    return Resumption(
+        spec=_with_inputs(spec),
+        plan=plan,
+        state=state,
+        certificate=certificate if state is not None else None,
+        given_init=spec.init,
+    )
+
+
+def _with_inputs(spec: RunSpec) -> RunSpec:
+    """The spec with the paths that the run had, where none are given now."""
+    recorded = read_json(spec.run_dir / INPUTS, "list of inputs", "apr pretrain")
+    had = {name: Path(recorded[name]) if recorded.get(name) else None for name in _PATHS}
+    return replace(
+        spec,
+        init=spec.init or had["init"],
+        dataset=spec.dataset or had["dataset"],
+        tokenizer=spec.tokenizer or had["tokenizer"],
+        val_shard=spec.val_shard or had["val_shard"],
+        arch=spec.arch or recorded.get("arch"),
+    )
+
+
+def _read_plan(run_dir: Path) -> RunPlan:
+    path = run_dir / "plan.json"
+    if not path.is_file():
+        raise NothingToResume(path=str(run_dir), reason="it holds no plan.json, so no run began there")
+    try:
+        document = read_json(path)
+        plan = RunPlan.from_dict(document)
+    except (AprError, ValueError) as error:
+        raise NothingToResume(path=str(run_dir), reason=f"its plan.json cannot be read: {error}") from error
+    if plan.digest != document.get("digest"):
+        raise NothingToResume(
+            path=str(run_dir), reason="the values in its plan.json are not those of its digest"
+        )
+    if plan.synthetic:
+        raise NothingToResume(path=str(run_dir), reason="the run is synthetic, and trained nothing")
+    return plan
+
+
+def _require_unfinished(run_dir: Path) -> None:
+    path = run_dir / "record.json"
+    if not path.is_file():
+        return  # killed
+    record = json.loads(path.read_bytes())
+    outcome, steps = record.get("outcome"), record.get("steps")
+    if outcome in ENDED:
+        raise NothingToResume(path=str(run_dir), reason=f"the run ended as {outcome} after {steps} steps")
+    if outcome == "DIVERGED":
+        reason = f"the run diverged after {steps} steps, and would again: a resumed run repeats it to the bit"
+        raise NothingToResume(path=str(run_dir), reason=reason)
+
+
+def _require_same(spec: RunSpec, plan: RunPlan) -> None:
+    """Options may be repeated, and not changed: another value makes another run."""
+    planned = {field.name for field in fields(plan)}
+    for field in fields(spec):
+        asked = getattr(spec, field.name)
+        if field.name not in planned or asked is None or asked is False:
+            continue
+        if asked != (value := getattr(plan, field.name)):
+            raise ResumeDiffers(
+                option=f"--{field.name.replace('_', '-')}",
+                asked=str(asked),
+                planned=str(value),
+                path=str(spec.run_dir),
+            )
+
+
+def require_lineage(resumption: Resumption) -> None:
+    """With `--init` too, it must be the checkpoint that the run began from.
+
+    Raises:
+        ResumeDiffers: it is another.
+    """
+    asked, certificate = resumption.given_init, resumption.certificate
+    if asked is None or certificate is None:
+        return
+    with open_apr(asked, "structure") as file:
+        found = file.file_digest
+    if found != (planned := certificate["inputs"]["init"]):
+        raise ResumeDiffers(
+            option="--init",
+            asked=f"{asked} ({found[:12]})",
+            planned="random weights" if planned is None else f"a checkpoint of digest {planned[:12]}",
+            path=str(resumption.spec.run_dir),
+        )
+
+
+def rewind(run_dir: RunDir, state: RunState | None) -> None:
+    """Put the run directory back to where the state was saved; what came after is made again, to the byte.
+
+    Raises:
+        MetricsChanged: metrics.jsonl does not begin with what it then held.
+    """
+    if state is None:
+        run_dir.rewind_metrics(0, sha256_bytes(b""), 0)
+    else:
+        run_dir.rewind_metrics(state.metrics_bytes, state.metrics_sha256, state.step)
+    kept = set(state.books["checkpoints"]) if state is not None else set()
+    for path in sorted(run_dir.checkpoints.glob("epoch-*")):
+        name = f"ckpt/{path.name.removesuffix('.metadata.json').removesuffix('.apr')}.apr"
+        if name not in kept:
+            path.unlink()
+            run_dir.log(f"removed {path.name}: its save had not ended")
+    best = None if state is None else best_of(state.books)
+    if best is None:
+        (run_dir.path / "best.json").unlink(missing_ok=True)
+    else:
+        point_to_best(run_dir.path, *best)

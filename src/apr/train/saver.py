@@ -1,0 +1,191 @@
+"""Saves of a run: checkpoint, state, metadata and pointer, each whole before the next, the state last.
+
+What is written is a snapshot, so that the loop goes on while a thread writes. Only when the state has its name is
+the save valid; a kill before that leaves the one before, and what was written of this one is written again, to the
+byte, when the resumed run comes to the same step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apr.aprfile.metadata import ModelFacts
+from apr.evals.loss import EvalLoss
+from apr.model.decoder import Decoder
+from apr.train.background import Background
+from apr.train.checkpoint import Lineage, best_of, facts_of, perplexity, point_to_best, write_checkpoint
+from apr.train.inputs import Inputs
+from apr.train.ledger import Ledger
+from apr.train.plan import RunPlan
+from apr.train.run_dir import RunDir
+from apr.train.state import RunState, moment_tensors, read_state, saved_steps, state_name, write_state
+
+KEPT_STATES = 2  # the one before stays, in case the last is damaged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """Everything that one save writes, as it was between two steps."""
+
+    parameters: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    facts: ModelFacts
+    state: RunState  # without what only the written files tell
+    metadata: dict[str, Any] | None  # of the epoch; None between two epochs
+    best: tuple[str, int, float] | None  # checkpoint, epoch and loss of the best validation so far
+
+
+@dataclass(kw_only=True)
+class Saver:
+    """Makes the saves of a run, in the background unless asked otherwise."""
+
+    run_dir: RunDir
+    inputs: Inputs
+    plan: RunPlan
+    lineage: Lineage  # of the start; step and tokens are filled in
+    decoder: Decoder
+    optimizer: torch.optim.AdamW
+    committed: list[str] = field(default_factory=list)  # checkpoints that are whole
+    last_step: int = 0  # of the last whole state; 0 for none
+    background: Background = field(default_factory=Background)
+
+    def save_epoch(self, ledger: Ledger, cursor: int, val: EvalLoss | None, noise: float = 0.0) -> None:
+        """Save the end of an epoch: checkpoint, metadata, pointer to the best, state.
+
+        Raises:
+            CannotWrite: the disk refused this save or the one before it; the last whole one is intact.
+            CheckpointDiffers: what was read back is not what is in memory.
+        """
+        name = f"ckpt/epoch-{ledger.epoch:03d}.apr"
+        metadata = _metadata(ledger, val, noise)
+        if name not in ledger.checkpoints:
+            ledger.checkpoints.append(name)
+        snapshot = self._snapshot(ledger, cursor, name, metadata, _best(ledger, val))
+        self.background.start(lambda: self._write(snapshot))
+        if self.plan.save == "blocking":
+            self.background.finish()
+
+    def save_between(self, ledger: Ledger, cursor: int) -> None:
+        """Save a state between two epochs, with its own copy of the weights, and wait until it is there."""
+        self.background.finish()
+        if ledger.steps > self.last_step:
+            self._write(self._snapshot(ledger, cursor, "", None, None))
+
+    def _snapshot(
+        self,
+        ledger: Ledger,
+        cursor: int,
+        weights: str,
+        metadata: dict[str, Any] | None,
+        best: tuple[str, int, float] | None,
+    ) -> _Snapshot:
+        named: dict[str, Tensor] = dict(self.decoder.named_parameters())
+        moments = moment_tensors(named, self.optimizer)
+        if metadata is not None and self.plan.save == "background":
+            self.background.finish()  # one snapshot in memory at a time
+            moments = {name: value.clone() for name, value in moments.items()}
+            named = {name: value.detach().clone() for name, value in named.items()}
+        init = self.inputs.init
+        lineage = replace(self.lineage, step=ledger.steps, tokens=ledger.tokens)
+        num_bytes, sha256 = self.run_dir.metrics_mark()
+        return _Snapshot(
+            parameters=named,
+            moments=moments,
+            facts=facts_of(init.facts if init else None, self.decoder, self.inputs.tokenizer, lineage),
+            state=RunState(
+                step=ledger.steps,
+                epoch=ledger.epoch,
+                cursor=cursor,
+                tokens_seen=ledger.tokens,
+                weights=weights,
+                weights_digest="",
+                optimizer_state_sha="",
+                torch_rng=torch.get_rng_state().numpy().tobytes().hex(),
+                metrics_bytes=num_bytes,
+                metrics_sha256=sha256,
+                books=ledger.to_books(),
+            ),
+            metadata=metadata,
+            best=best,
+        )
+
+    def _write(self, made: _Snapshot) -> None:
+        run_dir, state = self.run_dir.path, made.state
+
+        def write_weights(path: Path) -> str:
+            return write_checkpoint(path, made.parameters, made.facts)
+
+        if made.metadata is None:
+            write_state(run_dir, state, made.moments, write_weights=write_weights)
+        else:
+            self.run_dir.checkpoints.mkdir(exist_ok=True)
+            state = replace(state, weights_digest=write_weights(run_dir / state.weights))
+            write_state(run_dir, state, made.moments, before_commit=lambda done: self._describe(made, done))
+            self.committed.append(state.weights)
+        self.last_step = state.step
+        forget(run_dir, self.plan, made.best[0] if made.best else None)
+
+    def _describe(self, made: _Snapshot, state: RunState) -> None:
+        digests = {"optimizer_state_sha": state.optimizer_state_sha, "file_digest": state.weights_digest}
+        name = f"{state.weights.removesuffix('.apr')}.metadata.json"
+        self.run_dir.write(name, {**(made.metadata or {}), **digests})
+        if made.best is not None:
+            point_to_best(self.run_dir.path, *made.best)
+
+
+def _best(ledger: Ledger, val: EvalLoss | None) -> tuple[str, int, float] | None:
+    if not ledger.val_losses and val is not None:  # a run without steps: its one checkpoint is the start
+        return ledger.checkpoints[0], 0, val.loss
+    return best_of(ledger.to_books())
+
+
+def forget(run_dir: Path, plan: RunPlan, best: str | None) -> None:
+    """Remove the states and checkpoints that the plan does not keep, once newer ones are whole."""
+    steps = saved_steps(run_dir)
+    for step in steps[:-KEPT_STATES]:
+        shutil.rmtree(run_dir / state_name(step), ignore_errors=True)
+    needed = {read_state(run_dir, step).weights for step in steps[-KEPT_STATES:]}
+    there = sorted(path.relative_to(run_dir).as_posix() for path in run_dir.glob("ckpt/*.apr"))
+    for name in removable(there, plan.keep, best):
+        if name not in needed:
+            (run_dir / name).unlink(missing_ok=True)
+
+
+def removable(names: Sequence[str], keep: str, best: str | None) -> list[str]:
+    """The checkpoints that `--keep` does not ask for.
+
+    Args:
+        names: of all checkpoints, oldest first.
+        keep: `all`, or `last:N` with or without `,best`.
+        best: the one with the lowest validation loss.
+    """
+    if keep == "all":
+        return []
+    last, _, also = keep.partition(",")
+    older = names[: -int(last.removeprefix("last:"))]
+    return [name for name in older if not (also == "best" and name == best)]
+
+
+def _metadata(ledger: Ledger, val: EvalLoss | None, noise: float) -> dict[str, Any]:
+    train_loss, norm = ledger.close_epoch() if ledger.epoch_tokens else (None, None)
+    val_loss = val.loss if val else None
+    return {
+        "epoch": ledger.epoch,
+        "step": ledger.steps,
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        "val_standard_error": val.standard_error if val else None,
+        "val_gain_noise": noise if val else None,
+        "train_ppl": perplexity(train_loss),
+        "val_ppl": perplexity(val_loss),
+        "wall_seconds": round(ledger.wall_seconds, 3),
+        "tokens_seen": ledger.tokens,
+        "grad_norm_max": norm,
+    }
