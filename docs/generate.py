@@ -59,7 +59,7 @@ def errors_page() -> str:
 def gates_page() -> str:
     """Every gate with what it asks and the errors that speak for it, and every fault that is planted."""
     head = (
-        "# Gates and faults\n\nWhat must hold before step 1, in the order in which it is judged. A gate whose "
+        "# Gates and faults\n\nWhat must hold before step 1, by the part of a run that it is about. A gate whose "
         "question can be answered while a file is read says no by an error of its own; the others by APR502.\n\n"
         "| gate | judged | asks | says no as |\n|---|---|---|---|\n"
     )

@@ -20,7 +20,7 @@ from apr.aprfile.reader import open_apr
 from apr.arch.config import TransformerConfig
 from apr.base.errors import NotYet
 from apr.stepzero.certificate import Certificate
-from apr.stepzero.errors import StepZeroRefused
+from apr.stepzero.errors import NamesCollide, StepZeroRefused
 from apr.stepzero.faults import modules
 from apr.stepzero.guard import Planned, guard
 from apr.stepzero.guard_kept import kept
@@ -835,3 +835,29 @@ def test_the_examples_of_the_page_run(number: int, tmp_path: Path, monkeypatch: 
     import_model("checkpoint", tmp_path / "model.apr")
     exec(EXAMPLES[number], {"batches": BATCHES, "windows": Rows()})
     assert run_apr("verify", tmp_path / "certificate.json").code == 0
+
+
+def test_batches_without_targets_may_come_first(files: dict[str, Path]) -> None:
+    loop = loop_of(files)
+    nothing = {**BATCHES[0], "labels": torch.full_like(BATCHES[0]["labels"], -100)}
+    loop.batches = [nothing, nothing, *BATCHES]
+    assert loop.judged().verdict == "yes"
+
+
+def test_what_goes_with_the_ids_is_cut_with_them(files: dict[str, Path]) -> None:
+    loop = loop_of(files)
+    rows, length = BATCHES[0]["input_ids"].shape
+    mask = torch.ones(length, length, dtype=torch.bool).tril().expand(rows, 1, length, length)
+    loop.batches = [
+        {**batch, "attention_mask": mask, "position_ids": torch.arange(length)[None]} for batch in BATCHES
+    ]
+    assert loop.judged().verdict == "yes"
+
+
+def test_a_rename_that_loses_a_parameter_is_refused(files: dict[str, Path]) -> None:
+    loop = loop_of(files)
+    loop.options["rename"] = lambda name: name.replace("k_proj", "q_proj")
+    with pytest.raises(NamesCollide) as caught:
+        loop.judged()
+    assert "q_proj" in caught.value.first
+    assert "k_proj" in caught.value.second

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Any
 
 import pytest
 
+from apr.stepzero.gate import GateResult
 from apr.stepzero.messages import KNOWN, Captured, capturing, classify, messages_gate
 from apr.stepzero.registry import BY_ID
 
@@ -96,10 +98,34 @@ def test_a_message_that_nobody_has_read_is_a_no(texts: tuple[str, ...], figure: 
     captured = Captured()
     for text in texts:
         captured.add("transformers", text)
-    gate = messages_gate(captured)
+    gate = messages_gate(captured, [judged("weights.memory")])
     assert (gate.id, gate.figure, gate.limit) == ("log.messages", figure, 0)
     assert gate.verdict == ("no" if figure else "yes")
     assert [item["text"] for item in gate.facts["messages"]] == list(texts)
     assert (NEWLY in gate.cause) is bool(figure)
     if figure:
         assert "transformers" in gate.cause
+
+
+def judged(gate_id: str, verdict: Any = "yes") -> GateResult:
+    return GateResult(id=gate_id, claim="", verdict=verdict, figure=0, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict"),
+    [
+        ([judged("model.repeatable")], "yes"),
+        ([judged("model.repeatable", "not known")], "no"),
+        ([], "no"),
+        ([judged("file.config", "no")], "yes"),  # the refusal says enough
+    ],
+)
+def test_a_gate_discharges_a_message_only_by_a_yes(gates: list[GateResult], verdict: str) -> None:
+    captured = Captured()
+    captured.add("torch", "scatter_add does not have a deterministic implementation")
+    assert messages_gate(captured, gates).verdict == verdict
+
+
+def test_a_deprecation_that_did_something_is_read() -> None:
+    assert classify("tie_word_embeddings=False is deprecated and ignored; lm_head newly initialized") is None
+    assert classify("FutureWarning: the argument old is deprecated, use new") == ""

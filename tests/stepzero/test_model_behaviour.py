@@ -68,10 +68,6 @@ def test_the_last_bit_is_enough(healthy: Forward) -> None:
     assert list(refused(forward)) == ["model.repeatable"]
 
 
-def test_nan_equals_nothing(healthy: Forward) -> None:
-    assert "model.repeatable" in refused(lambda ids: healthy(ids) * torch.nan)
-
-
 FUTURES: dict[str, Callable[[Tensor], Tensor]] = {
     "the mean of all positions": lambda out: out + 1e-6 * out.mean(1, keepdim=True),
     "the next position": lambda out: out + 1e-6 * out.roll(-1, 1),
@@ -146,3 +142,9 @@ def test_the_probe_changes_every_id_of_the_end_and_none_before(ids: list[int]) -
     assert not same[probe.shared :].any()
     assert probe.shared < len(same)
     assert 0 <= int(probe.other_end.min()) <= int(probe.other_end.max()) <= max(1, *ids)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_outputs_that_are_not_finite_are_named_and_nothing_else(healthy: Forward, value: float) -> None:
+    (gate,) = behaviour_gates(lambda ids: healthy(ids) + value, IDS, "fp32")
+    assert (gate.id, gate.verdict, gate.figure) == ("model.repeatable", "no", "not finite")

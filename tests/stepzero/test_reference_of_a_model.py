@@ -328,3 +328,14 @@ def test_weights_that_overflow_have_no_reference(name: str) -> None:
     with pytest.raises(ReferenceNotFinite) as caught, np.errstate(all="ignore"):
         record_with_transformers(CONFIG, weights, IDS)
     assert "output of" in caught.value.where
+
+
+def test_the_head_is_blamed_only_where_every_block_agrees() -> None:
+    reference = record_with_transformers(CONFIG, make_weights(CONFIG), IDS)
+    blocks = [dict(block) for block in reference.blocks]
+    assert "output head" in compare(reference, reference.loss + 1, blocks)[1].cause
+    blocks[1] = {**blocks[1], "mean": blocks[1]["mean"] + 9}
+    for others in (blocks, []):
+        gate = compare(reference, reference.loss + 1, others)[1]
+        assert gate.verdict == "no"
+        assert "output head" not in gate.cause

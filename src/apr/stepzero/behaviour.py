@@ -52,11 +52,25 @@ def behaviour_gates(forward: Forward, ids: Sequence[int], dtype: str) -> list[Ga
     """
     probe = behaviour_probe(ids)
     once = forward(probe.first).double().cpu()
+    if not torch.isfinite(once).all():  # nothing else can be told of such outputs
+        return [_not_finite(once)]
     return [
         timed(lambda: _repeatable(once, forward(probe.first).double().cpu())),
         timed(lambda: _causal(once, forward(probe.other_end).double().cpu(), probe.shared)),
         timed(lambda: _rows(once, forward, probe, ROW_TOLERANCE[dtype])),
     ]
+
+
+def _not_finite(once: Tensor) -> GateResult:
+    share = 1 - float(torch.isfinite(once).double().mean())
+    return GateResult(
+        id="model.repeatable",
+        claim="two evaluations of the same tokens are equal bit for bit",
+        verdict="no",
+        figure="not finite",
+        limit=0,
+        cause=f"{share:.1%} of the outputs are NaN or infinite",
+    )
 
 
 def _repeatable(once: Tensor, again: Tensor) -> GateResult:

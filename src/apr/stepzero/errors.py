@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apr.base.errors import AprError
+from apr.base.errors import EXIT_NO_ANSWER, AprError
 
 
 @dataclass(kw_only=True, eq=False)
@@ -103,6 +103,19 @@ class ReferenceNotFinite(AprError):
     help = "look for weights that are far too large, or a scale that was applied twice; nothing was written"
     where: str
     oracle: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NamesCollide(AprError):
+    """A function that renames parameters gives two of them one name."""
+
+    id = "APR507"
+    text = "rename gives the parameters {first} and {second} one name, {name}"
+    help = "give a function that keeps names apart; no step was taken"
+    exit_code = EXIT_NO_ANSWER
+    first: str
+    second: str
+    name: str
 
 
 @dataclass(kw_only=True, eq=False)

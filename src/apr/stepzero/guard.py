@@ -117,7 +117,7 @@ def _judge(loop: Loop, known: Known) -> Certificate:
     court = Court(loop, known)
     with capturing() as captured, undisturbed(loop.module):
         court.judge()
-    court.add(lambda: messages_gate(captured, "while the loop was judged"))
+    court.add(lambda: messages_gate(captured, court.gates, "while the loop was judged"))
     return court.seal()
 
 

@@ -75,15 +75,25 @@ def short_batch(batch: LoopBatch, labels_shifted: bool) -> LoopBatch:
     row = int(counts.argmax())
     at = (batch.labels_BT[row] >= 0).nonzero()[:, 0]
     length = int(at[min(len(at) - 1, REHEARSAL_TARGETS)]) + 1
-    shape = batch.ids_BT.shape
+    rows, width = batch.ids_BT.shape
 
     def cut(value: Any) -> Any:
-        is_like_ids = isinstance(value, Tensor) and value.shape[:2] == shape
-        return value[row : row + 1, :length].clone() if is_like_ids else value
+        return _cut(value, rows, width, row, length) if isinstance(value, Tensor) else value
 
     if isinstance(batch.given, Mapping):
         return read_batch({key: cut(value) for key, value in batch.given.items()})
     return read_batch(tuple(cut(value) for value in batch.given))
+
+
+def _cut(value: Tensor, rows: int, width: int, row: int, length: int) -> Tensor:
+    """Cut what goes with the ids: [B, T, ...], positions [1, T], masks [B or 1, heads or 1, T, T], weights [B]."""
+    if value.dim() and value.shape[0] == rows:
+        value = value[row : row + 1]
+    if value.dim() == 4 and value.shape[-2:] == (width, width):
+        value = value[:, :, :length, :length]
+    elif value.dim() > 1 and value.shape[:2] == (1, width):
+        value = value[:, :length]
+    return value.clone()
 
 
 def probe_batch(like: LoopBatch, ids: Sequence[int], labels_shifted: bool) -> LoopBatch:

@@ -281,11 +281,8 @@ class Court:
     def _update(self) -> None:
         loop = self.loop
         loop.module.train()
-        shorts = [
-            short_batch(b, loop.labels_shifted)
-            for b in loop.batches[:2]
-            if b.num_targets(loop.labels_shifted)
-        ]
+        telling = [batch for batch in loop.batches if batch.num_targets(loop.labels_shifted)]
+        shorts = [short_batch(batch, loop.labels_shifted) for batch in telling[:2]]
         unmeasured = ""
         if loop.planned.dropout:
             unmeasured = "something random is meant to be active, so no loss is computed twice"

@@ -14,6 +14,7 @@ from apr.aprfile.reader import AprFile
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import EMBEDDING, HEAD, cover, inventory
 from apr.base.files import canonical_json, sha256_bytes
+from apr.stepzero.errors import NamesCollide
 from apr.stepzero.gate import GateResult, verdict_of
 from apr.stepzero.memory import STORED, head_shares_storage, memory_digests, memory_gate, tensor_digest
 
@@ -33,8 +34,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def file_names(module: nn.Module, rename: Callable[[str], str]) -> dict[str, Tensor]:
     """Every parameter under its name in the file, two names of one parameter as the first."""
-    named = unwrapped(module).named_parameters()
-    return {rename(name.replace("_orig_mod.", "")): value for name, value in named}
+    found: dict[str, Tensor] = {}
+    before: dict[str, str] = {}
+    for own, value in unwrapped(module).named_parameters():
+        name = rename(own.replace("_orig_mod.", ""))
+        if name in found:
+            raise NamesCollide(first=before[name], second=own, name=name)
+        found[name], before[name] = value, own
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

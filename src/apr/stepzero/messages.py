@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
     (r"lru_cache", ""),  # torch's own, when a compiled function is inspected
     (r"non-writable", "weights.memory"),  # a view of a read-only file; bits are compared
     (r"`torch_dtype` is deprecated", ""),
-    (r"(is|are) deprecated", ""),  # a name will change: nothing is computed otherwise today
+    # A name will change: nothing is computed otherwise today, unless the line goes on to say what it did about it.
+    (
+        r"^(?!.*(ignor|initiali[sz]|random|missing|unexpected|not used|mismatch|falling back)).*(is|are) deprecated",
+        "",
+    ),
     (r"does not have a deterministic implementation", "model.repeatable"),
     (r"CUDA initialization|No CUDA|can't initialize NVML", "model.placement"),
     (r"Ignoring clean_up_tokenization_spaces", "tokens.sample"),
@@ -104,12 +108,30 @@ def require_discharged(captured: Captured) -> None:
             raise LibraryWarned(source=message.source, said=message.text)
 
 
-def messages_gate(captured: Captured, when: str = "while the model was loaded") -> GateResult:
-    """Every message is known, and some gate judges what it says."""
-    unread = [message for message in captured.messages if message.judged_by is None]
+def messages_gate(
+    captured: Captured, gates: Sequence[GateResult], when: str = "while the model was loaded"
+) -> GateResult:
+    """Every message is known, and the gate that judges what it says has said yes.
+
+    Args:
+        captured: what was said.
+        gates: those that were judged.
+        when: in a cause.
+    """
+    held = {"", *(gate.id for gate in gates if gate.verdict == "yes")}
+    refused = any(
+        gate.verdict == "no" for gate in gates
+    )  # then later gates were not reached, and that is said
+    unread = [
+        message
+        for message in captured.messages
+        if message.judged_by is None or not (refused or message.judged_by in held)
+    ]
     cause = ""
     if unread:
         cause = f"{unread[0].source} said {when}: {unread[0].text}"
+        if unread[0].judged_by is not None:
+            cause += f" (which {unread[0].judged_by} was to judge, and could not)"
     return GateResult(
         id="log.messages",
         claim="what libraries warned of is judged by a gate",

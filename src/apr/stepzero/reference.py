@@ -136,7 +136,8 @@ def compare(
     reference: Reference, loss: float, blocks: Sequence[dict[str, Any]]
 ) -> tuple[GateResult, GateResult]:
     """Judge a measured probe against its reference: the blocks, then the loss."""
-    return _blocks_gate(reference, blocks), _loss_gate(reference, loss)
+    of_blocks = _blocks_gate(reference, blocks)
+    return of_blocks, _loss_gate(reference, loss, blocks_agree=bool(blocks) and of_blocks.verdict == "yes")
 
 
 def training_gate(reference: Reference, loss: float, dtype: str) -> GateResult:
@@ -163,14 +164,15 @@ def training_gate(reference: Reference, loss: float, dtype: str) -> GateResult:
     )
 
 
-def _loss_gate(reference: Reference, loss: float) -> GateResult:
+def _loss_gate(reference: Reference, loss: float, *, blocks_agree: bool) -> GateResult:
     delta = abs(loss - reference.loss)
     cause = ""
     if not delta <= LOSS_TOLERANCE:
         cause = (
-            f"the weights give {loss:.4f} nats on the probe, and {reference.loss:.4f} were recorded at import; "
-            "every block agrees, so the output head is not the one recorded"
+            f"the weights give {loss:.4f} nats on the probe, and {reference.loss:.4f} were recorded at import"
         )
+        if blocks_agree:
+            cause += "; every block agrees, so the output head is not the one recorded"
     return GateResult(
         id="reference.loss",
         claim="the probe's loss equals the reference",

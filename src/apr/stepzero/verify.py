@@ -36,7 +36,9 @@ _BOUNDED: dict[str, Callable[[float, float], bool]] = {
     **dict.fromkeys(("weights.memory", "weights.untouched", "optimizer.settings", "update.changes"), eq),
     **dict.fromkeys(("tokens.sample", "tokens.probe", "optimizer.fresh", "update.gradients"), eq),
     **dict.fromkeys(("model.repeatable", "model.causal"), eq),
-    "update.size": le,
+    **dict.fromkeys(("update.size", "update.loss", "update.slope"), le),
+    **dict.fromkeys(("resume.start",), eq),
+    "resume.loss": le,
 }
 # Where a certificate says a thing twice: (section, key), (gate, where in it).
 _REPEATED = (

@@ -111,7 +111,7 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
         court.judge_optimizer(optimizer, decoder)
         court.judge_update(decoder, optimizer, stream)
         court.judge_start(decoder, optimizer)
-    court.add(lambda: messages_gate(captured))
+    court.add(lambda: messages_gate(captured, court.gates))
     return StepZero(
         decoder=decoder, optimizer=optimizer, certificate=court.seal(), stream=stream, step0=step0
     )
@@ -289,6 +289,8 @@ class Court:
             return
         self.reporter.phase("rehearsing the first update", 0, None)
         self.add(lambda: order_judge(stream, self.inputs, self.plan))
+        if (gate := _fresh_gate(optimizer)).verdict == "no":  # the rehearsal would wipe out what it holds
+            self.gates.append(gate)
         if not self.refused:
             init = self.inputs.init
             self.gates += rehearse(decoder, optimizer, stream, self.plan, self.compute, init)

@@ -66,7 +66,7 @@ def certify_resumed(
         if not court.refused:
             step0 = court.validate(decoder)
             court.add(lambda: _loss_gate(run_dir, state, step0, start, compute))
-    court.add(lambda: messages_gate(captured))
+    court.add(lambda: messages_gate(captured, court.gates))
     certificate = court.seal(resumed_from=start["evidence_digest"])
     return StepZero(decoder=decoder, optimizer=optimizer, certificate=certificate, stream=stream, step0=step0)
 

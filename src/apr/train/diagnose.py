@@ -165,8 +165,9 @@ def _set_eps(decoder: Decoder, eps: float) -> None:
 
 def _set_heads(decoder: Decoder, factor: float) -> None:
     width = int(decoder.config.head_dim * factor)
-    if width % 2 or decoder.config.num_attention_heads % 2:
-        return
+    heads = (decoder.config.num_attention_heads, decoder.config.num_key_value_heads)
+    if width % 2 or (factor > 1 and any(count % 2 for count in heads)):
+        return  # no such heads can be
     _use_config(decoder, replace(decoder.config, head_dim=width))
     for attention in _attentions(decoder):
         attention.head_dim = width

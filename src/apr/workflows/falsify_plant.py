@@ -138,7 +138,10 @@ def planted(patches: tuple[Patch, ...], reached: list[str]) -> Iterator[None]:
         for patch in patches:
             owner, name, static = _resolve(patch.target)
             original = static if static is not None else getattr(owner, name)
-            stack.callback(setattr, owner, name, original)
+            if isinstance(owner, type) and static is None:  # inherited: nothing of it may stay
+                stack.callback(delattr, owner, name)
+            else:
+                stack.callback(setattr, owner, name, original)
             before = getattr(owner, name)
             setattr(owner, name, _noting(patch.wrap(before), before, patch.target, reached))
         yield

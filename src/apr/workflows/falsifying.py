@@ -21,6 +21,8 @@ from apr.workflows.falsify_controls import CONTROLS, Control, run_control
 from apr.workflows.falsify_plant import run_fault
 from apr.workflows.falsify_scene import Scene, encode_sample, tokenizer_in
 
+BASELINE = "healthy.as-it-is"  # always run
+
 
 def falsify(
     model: Path,
@@ -70,8 +72,10 @@ def _chosen(only: Sequence[str], quick: bool) -> tuple[list[Fault], list[Control
     controls = [control for control in CONTROLS if not quick or control.quick]
     if only:
         faults = [fault for fault in faults if any(fnmatch.fnmatch(fault.id, pattern) for pattern in only)]
-        controls = [item for item in controls if any(fnmatch.fnmatch(item.id, pattern) for pattern in only)]
-        if not faults and not controls:
+        chosen = [item for item in CONTROLS if any(fnmatch.fnmatch(item.id, pattern) for pattern in only)]
+        # Where the run as it is would be refused, a fault that is refused shows nothing.
+        controls = [item for item in CONTROLS if item.id == BASELINE or item in chosen]
+        if not faults and not chosen:
             limit = "the id of a fault or a control; `apr falsify --list` prints them"
             raise BadOption(option="--only", value=", ".join(only), limit=limit)
     return faults, controls

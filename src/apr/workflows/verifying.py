@@ -6,7 +6,7 @@ they are of, metrics against the plan, checkpoints against certificate, plan and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from apr.stepzero.verify import (
     compared,
     not_rederived,
     resembles_certificate,
+    unjudged,
     verify_certificate,
 )
 from apr.stepzero.verify_errors import NothingToVerify, VerificationFailed
@@ -61,6 +62,8 @@ def verify(
         checks += dataset_checks(
             document, dataset, val_shard, plan, run.tokens_at if run is not None else [0], say
         )
+    else:
+        checks += _uncompared({"--init": init, "--dataset": dataset, "--val-shard": val_shard})
     return {
         "verdict": "no" if any(check.verdict == "no" for check in checks) else "yes",
         "checks": [check.to_dict() for check in checks],
@@ -69,15 +72,28 @@ def verify(
     }
 
 
+def _uncompared(given: Mapping[str, Path | None]) -> Iterator[Check]:
+    """What was given to compare with, where there is no certificate that it could be held against."""
+    for option, path in given.items():
+        if path is None:
+            continue
+        if not path.exists():
+            raise FileMissing(path=str(path), kind=f"path of {option}", made_by="")
+        name, claim = option.removeprefix("--"), f"what {option} names is what went in"
+        yield unjudged(f"{name}.file", claim, "no certificate", "a certificate that says what went in")
+
+
 def _open_claims(document: Mapping[str, Any] | None, run: Run | None) -> list[str]:
-    told = not_rederived(document) if document is not None else []
+    told = ["a certificate: there is none to derive anything from"]
+    if document is not None:
+        told = not_rederived(document)
     if run is not None:
         told += [
             "losses and gradient norms of steps and epochs: they need the training run again",
             "the optimizer's state at earlier checkpoints, which the next one overwrote; and the generator's state",
             "times, and where the plan's values came from: no digest covers them",
         ]
-    return told or ["a certificate: there is none to derive anything from"]
+    return told
 
 
 def _verify_file(path: Path) -> tuple[list[Check], dict[str, Any] | None, None]:

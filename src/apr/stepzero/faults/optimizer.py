@@ -112,6 +112,16 @@ def _used_before(original: Any) -> Any:
     return judge
 
 
+def _with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            zeros = torch.zeros_like(parameter)
+            optimizer.state[parameter] = {
+                "step": torch.tensor(5.0), "exp_avg": zeros + 1e-3, "exp_avg_sq": zeros + 1e-6,
+            }  # fmt: skip
+    return optimizer
+
+
 def _norm_only(decoder: Any, limit: float) -> float:
     """The norm is taken, and the gradient is not scaled."""
     return float(torch.nn.utils.clip_grad_norm_(decoder.parameters(), float("inf")))
@@ -336,6 +346,8 @@ OPTIMIZER_FAULTS: tuple[Fault, ...] = (
     _fault("half-rate", "update.size", "the update took half of the learning rate", _STEP, _half_rate, ("S-40",)),
     _fault("used-before", "optimizer.fresh", "the moments of an earlier run were still there",
            "apr.train.certify:Court.judge_update", _used_before, ("S-39", "S-83")),
+    _fault("moments-from-elsewhere", "optimizer.fresh", "the optimizer was built with the moments of another run",
+           _BUILD, _built(_with_moments), ("S-39", "S-83")),
     _fault("not-clipped", "update.size", "the gradient was measured and not clipped", _CLIP, instead(_norm_only), ("S-63",),
            quick=True),
     _fault("clipped-by-value", "update.size", "the gradient was clipped by value", _CLIP, instead(_by_value), ("S-63",)),
