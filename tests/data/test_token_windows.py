@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from apr.base.errors import BadOption
 from apr.data.errors import CorpusShorterThanWindow
-from apr.data.windows import IGNORED_TARGET, cut_windows, num_windows, window_hashes
+from apr.data.windows import IGNORED_TARGET, cut_windows, num_windows, shared_windows, window_hashes
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 12))
@@ -86,3 +86,18 @@ def test_a_shared_window_is_found_and_1e5_windows_take_seconds(memory_dataset):
     assert len(hashes) == 100_000
     shared = np.intersect1d(hashes, window_hashes(memory_dataset([held_out]), 64))
     assert shared.tolist() == [hashes[500]]
+
+
+@pytest.mark.parametrize(("seq_length", "compared"), [(16, 128), (48, 144), (128, 128), (200, 200)])
+def test_a_short_repeat_is_no_leak_and_a_long_one_is(memory_dataset, seq_length, compared):
+    rng = np.random.default_rng(0)
+    train, held_out = rng.integers(0, 1000, 2000), rng.integers(0, 1000, 600)
+    held_out[:100] = train[:100]  # a licence at the top of two files
+    assert shared_windows(memory_dataset([train]), memory_dataset([held_out]), seq_length) == (0, compared)
+    held_out[: compared + 1] = train[: compared + 1]
+    assert shared_windows(memory_dataset([train]), memory_dataset([held_out]), seq_length) == (1, compared)
+
+
+def test_a_short_validation_part_is_compared_as_far_as_it_goes(memory_dataset):
+    train = np.arange(500)
+    assert shared_windows(memory_dataset([train]), memory_dataset([train[:50]]), 16) == (1, 48)

@@ -68,8 +68,8 @@ CASES: list[tuple[str, Callable[[], GateResult], str]] = [
     ("tokens.tokenizer", lambda: tokenizer(shards_sha256={"train": "a" * 64, "validation": "b"}), "no"),
     ("tokens.ids", lambda: gates.ids_gate(max_token_id=V - 1, vocab_size=V, num_tokens=1), "yes"),
     ("tokens.ids", lambda: gates.ids_gate(max_token_id=V, vocab_size=V, num_tokens=1), "no"),
-    ("tokens.split", lambda: gates.split_gate(num_shared=0, num_train=2, num_validation=1), "yes"),
-    ("tokens.split", lambda: gates.split_gate(num_shared=1, num_train=2, num_validation=1), "no"),
+    ("tokens.split", lambda: gates.split_gate(num_shared=0, num_train=2, num_validation=1, num_tokens=128), "yes"),
+    ("tokens.split", lambda: gates.split_gate(num_shared=1, num_train=2, num_validation=1, num_tokens=128), "no"),
     ("file.container", container, "yes"),
     ("file.container", lambda: container(digests="absent"), "not known"),
     ("file.container", lambda: container(footer="unchecked"), "not known"),
@@ -149,7 +149,7 @@ def test_unigram_entropy(counts: list[int], wanted: float) -> None:
 
 
 def test_timing_adds_up_and_changes_nothing_else() -> None:
-    bare = gates.split_gate(num_shared=0, num_train=1, num_validation=1)
+    bare = gates.split_gate(num_shared=0, num_train=1, num_validation=1, num_tokens=128)
     result = timed(lambda: bare)
     assert result.seconds > 0
     assert {**result.to_dict(), "seconds": 0} == {**bare.to_dict(), "seconds": 0}

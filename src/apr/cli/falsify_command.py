@@ -62,7 +62,7 @@ def falsify_command(
       apr falsify model.apr --only 'forward.*'
     """
     if list_only:
-        emit(catalogue(), "json" if output_format == "json" else "text", _render_list)
+        emit(catalogue(only), "json" if output_format == "json" else "text", _render_list)
         return EXIT_OK
     if model is None:
         raise BadOption(option="MODEL", value="(none)", limit="the .apr file to plant faults in")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -16,6 +17,7 @@ from apr.stepzero.certificate import Certificate
 from apr.stepzero.gate import spelled
 from apr.train.reporter import StepFigures
 
+_SILENCE_S = 30.0  # on a screen without a bar
 _COLOURS = {"yes": "green", "no": "bold red", "not known": "yellow"}
 
 
@@ -35,6 +37,7 @@ class Screen:
         )
         self._task: TaskID | None = None
         self._phase = ""
+        self._begun = self._told = 0.0  # of the phase, and of its last line
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -50,14 +53,23 @@ class Screen:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def phase(self, text: str, done: int, total: int | None) -> None:
-        """Move the bar of a phase; elsewhere than on a terminal its name is one line."""
+        """Move the bar of a phase; elsewhere than on a terminal a line at its start and twice a minute."""
         if self._lines:
-            if text != self._phase:
-                self.console.print(f"{text} ...", markup=False, soft_wrap=True)
+            self._line(text, done, total)
         else:
             share = f"{100 * done // total} %" if total else ""
             self._show(text, done if total else None, total, share)
         self._phase = text
+
+    def _line(self, text: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if text != self._phase:
+            self.console.print(f"{text} ...", markup=False, soft_wrap=True)
+            self._begun = self._told = now
+        elif now - self._told > _SILENCE_S and total and 0 < done < total:
+            left = clock((now - self._begun) * (total - done) / done)
+            self.console.print(f"{text}: {100 * done // total} %, {left} left", markup=False, soft_wrap=True)
+            self._told = now
 
     def step(self, figures: StepFigures) -> None:
         """Report an update: step, loss, learning rate, tokens per second, time left."""

@@ -18,6 +18,7 @@ from apr.data.shards import TokenDataset
 
 IGNORED_TARGET = -100  # what torch's cross entropy leaves out by default
 _PADDING_ID = 0  # an id that every vocabulary has; attention is causal, so nothing before it sees it
+MIN_COMPARED = 128  # tokens
 _HASH_BYTES = 8
 _BLOCK_WINDOWS = 1024
 
@@ -83,6 +84,25 @@ def cut_windows(dataset: TokenDataset, seq_length: int) -> Windows:
             seq_length=seq_length,
         )
     return Windows(dataset=dataset, seq_length=seq_length)
+
+
+def shared_windows(train: TokenDataset, validation: TokenDataset, seq_length: int) -> tuple[int, int]:
+    """Count the windows of text that stand in both parts of a dataset.
+
+    Short windows repeat by chance in any text (an indented line, a heading), so what is compared is at least
+    MIN_COMPARED tokens long, or as long as the validation part, where that is less.
+
+    Returns:
+        How many are in both, and how many tokens were compared at a time: a multiple of `seq_length`.
+
+    Raises:
+        BadOption, CorpusShorterThanWindow: see `cut_windows`.
+    """
+    longest = min(train.total_tokens, validation.total_tokens) - 1
+    times = min(-(-MIN_COMPARED // seq_length), max(1, longest // seq_length))
+    length = times * seq_length
+    shared = np.intersect1d(window_hashes(train, length), window_hashes(validation, length))
+    return len(shared), length
 
 
 def window_hashes(dataset: TokenDataset, seq_length: int) -> np.ndarray:

@@ -63,16 +63,28 @@ def ids_gate(*, max_token_id: int, vocab_size: int, num_tokens: int) -> GateResu
     )
 
 
-def split_gate(*, num_shared: int, num_train: int, num_validation: int) -> GateResult:
-    """No window of tokens is in training and in validation."""
+def split_gate(*, num_shared: int, num_train: int, num_validation: int, num_tokens: int) -> GateResult:
+    """No window of tokens is in training and in validation.
+
+    Args:
+        num_shared: windows of both parts.
+        num_train, num_validation: windows of each.
+        num_tokens: of a window.
+    """
     return GateResult(
         id="tokens.split",
         claim="no window is both trained on and validated on",
         verdict=verdict_of(num_shared == 0),
         figure=num_shared,
         limit=0,
-        cause=f"{num_shared} windows are both trained on and validated on" if num_shared else "",
-        facts={"train_windows": num_train, "validation_windows": num_validation},
+        cause=f"{num_shared} windows of {num_tokens} tokens are both trained on and validated on"
+        if num_shared
+        else "",
+        facts={
+            "train_windows": num_train,
+            "validation_windows": num_validation,
+            "window_tokens": num_tokens,
+        },
     )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from apr.data.batches import BatchStream
 from apr.data.shards import TokenDataset
-from apr.data.windows import num_windows, window_hashes
+from apr.data.windows import num_windows, shared_windows
 from apr.stepzero import gates, order, text
 from apr.stepzero.gate import GateResult
 from apr.stepzero.probe import probe_ids, probe_text
@@ -92,10 +90,12 @@ def _ids(inputs: Inputs) -> GateResult:
 
 def _split(inputs: Inputs, length: int) -> GateResult:
     train, validation = inputs.train, inputs.validation
+    num_shared, compared = shared_windows(train, validation, length)
     return gates.split_gate(
-        num_shared=len(np.intersect1d(window_hashes(train, length), window_hashes(validation, length))),
-        num_train=num_windows(train.total_tokens, length),
-        num_validation=num_windows(validation.total_tokens, length),
+        num_shared=num_shared,
+        num_train=num_windows(train.total_tokens, compared),
+        num_validation=num_windows(validation.total_tokens, compared),
+        num_tokens=compared,
     )
 
 

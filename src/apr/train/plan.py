@@ -235,7 +235,7 @@ def plan_warnings(spec: RunSpec, plan: RunPlan) -> list[str]:
         )
     if plan.mode == "finetune" and not plan.from_init and spec.mode is None:
         warnings.append("no --init: random weights are trained with the values of --mode finetune")
-    if 0 < plan.num_steps <= plan.warmup_steps:
+    if 0 < plan.num_steps < plan.warmup_steps:
         warnings.append(
             f"the warm-up of {plan.warmup_steps:,} steps outlasts the run of {plan.num_steps:,}: "
             f"the learning rate never reaches {plan.lr:g}"

@@ -57,7 +57,7 @@ def evaluate_model(
     """
     if (dataset is None) == (text is None):
         given = "neither" if dataset is None else "both"
-        raise BadOption(option="--dataset and --text:", value=f"{given} of them", limit="exactly one")
+        raise BadOption(option="the number of --dataset and --text,", value=f"{given},", limit="one")
     if max_tokens is not None and max_tokens < 1:
         raise BadOption(option="--max-tokens", value=str(max_tokens), limit="a whole number from 1")
     compute = resolve_compute(device, dtype)

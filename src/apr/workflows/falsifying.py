@@ -125,8 +125,16 @@ def _report(
     }
 
 
-def catalogue() -> dict[str, Any]:
-    """List what can be planted: {faults: [{id, imitates, place, gate, says, quick}], controls: [{id, says, quick}]}."""
+def catalogue(only: Sequence[str] = ()) -> dict[str, Any]:
+    """List what can be planted: {faults: [{id, imitates, place, gate, says, quick}], controls: [{id, says, quick}]}.
+
+    Args:
+        only: fault or control ids, `*` standing for anything; empty for all.
+
+    Raises:
+        BadOption: `only` names none.
+    """
+    faults, controls = _chosen(only, quick=False) if only else (FAULTS, CONTROLS)
     return {
         "faults": [
             {
@@ -137,7 +145,7 @@ def catalogue() -> dict[str, Any]:
                 "says": fault.says,
                 "quick": fault.quick,
             }
-            for fault in FAULTS
+            for fault in faults
         ],
-        "controls": [{"id": item.id, "says": item.says, "quick": item.quick} for item in CONTROLS],
+        "controls": [{"id": item.id, "says": item.says, "quick": item.quick} for item in controls],
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from apr.base.errors import AprError, FileMissing
 from apr.data.shards import TokenDataset, open_dataset
-from apr.data.windows import num_windows, window_hashes
+from apr.data.windows import num_windows, shared_windows
 from apr.stepzero.verify import Check, compared, unjudged
 from apr.train.plan import RunPlan
 from apr.workflows.verify_documents import Say, agreement
@@ -81,8 +81,7 @@ def _text_gates(
             "dataset.ids", "the greatest id is the one of the certificate", gate["figure"], greatest
         )
     if (gate := gates.get("tokens.split")) is not None and plan is not None:
-        first, second = (window_hashes(part, plan.seq_length) for part in (train, validation))
-        shared = len(np.intersect1d(first, second))
+        shared, _ = shared_windows(train, validation, plan.seq_length)
         claim = "as many windows as the certificate says are in both parts"
         yield compared("dataset.split", claim, gate["figure"], shared)
 
