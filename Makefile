@@ -6,13 +6,14 @@ DEV := .venv-dev
 PEERS := .venv-peers
 BENCH_ROUNDS ?= 5
 
-.PHONY: help setup demo test test-live check format bench scoreboard lock clean need-python
+.PHONY: help setup demo test test-live torture check format bench scoreboard lock clean need-python
 
 help:
 	@echo "make demo       continue the pretraining of a real 135M model (some minutes, 98 MB fetched once)"
 	@echo "make test       all tests that need no large model"
 	@echo "make test-live  the long tests on Qwen2.5-Coder-0.5B (491 MB fetched once)"
 	@echo "make check      format, lint, types, import floors, generated docs"
+	@echo "make torture    runs killed at random moments and resumed, a hundred of them"
 	@echo "make bench      figures beside transformers, into bench/results/"
 	@echo "make scoreboard the faults of a checkpoint folder before other loaders too, into docs/scoreboard.md"
 	@echo "make clean      remove what these made here (downloads stay in the cache)"
@@ -60,6 +61,11 @@ format: $(DEV)/.done
 	@$(DEV)/bin/ruff format .
 	@$(DEV)/bin/ruff check --fix .
 	@$(DEV)/bin/python docs/generate.py
+
+# Runs that are killed at random moments and resumed: a hundred of a tiny model, five of SmolLM2.
+torture: $(DEV)/.done
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m bench.torture --runs 100
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m bench.torture --runs 5 --real --num-steps 6
 
 bench: $(DEV)/.done
 	@$(DEV)/bin/python -m bench --rounds $(BENCH_ROUNDS)

@@ -167,7 +167,7 @@ def test_a_window_beyond_the_model_is_refused(changes: dict[str, int], name: str
         ({"init": Path("m"), "mode": "from-scratch"}, 1),
         ({"mode": "from-scratch"}, 0),
         ({}, 1),
-        ({"init": Path("m"), "warmup_steps": 1001}, 1),
+        ({"init": Path("m"), "warmup_steps": 1001}, 0),
         ({"init": Path("m"), "num_steps": 0}, 0),
     ],
 )
