@@ -239,7 +239,8 @@ def test_a_refused_run_holds_and_may_have_no_steps(run: Runner, tmp_path: Path) 
 
 METADATA = {
     **dict.fromkeys(("train_loss", "val_loss", "val_gain_noise", "train_ppl", "val_ppl", "grad_norm_max")),
-    **dict.fromkeys(("epoch", "step", "tokens_seen"), 0),
+    **dict.fromkeys(("epoch", "step", "tokens_seen", "wall_seconds"), 0),
+    "val_standard_error": None,
     **dict.fromkeys(("optimizer_state_sha", "file_digest"), ""),
 }
 

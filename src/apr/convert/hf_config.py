@@ -108,7 +108,8 @@ def _refuse_unjudged(values: Mapping[str, Any], source: str) -> None:
         elif key not in _READ and key not in _CHANGES_NOTHING:
             raise ConfigKeyUnjudged(source=source, key=key, value=str(value)[:80])
     layers = values.get("layer_types")
-    if layers is not None and layers != ["full_attention"] * len(layers):
+    plain = isinstance(layers, list) and layers == ["full_attention"] * len(layers)
+    if layers is not None and not plain:
         raise FeatureUnsupported(source=source, field="layer_types", value=str(layers)[:80])
 
 

@@ -78,8 +78,10 @@ class BatchStream:
 
         Raises:
             StreamExhausted: no whole batch is left and `allow_cycle` is off; the cursor stays.
+            ShardChangedInUse: a shard is not what it was when it was checked.
         """
         indices = self._indices(self.cursor, 1)
+        self._windows.dataset.require_unchanged()
         batch = _make_batch(self._windows, indices)
         self.cursor += self._batch_size
         return batch

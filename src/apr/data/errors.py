@@ -339,3 +339,14 @@ class StreamExhausted(AprError):
     cursor: int
     num_windows: int
     batch_size: int
+
+
+@dataclass(kw_only=True, eq=False)
+class ShardChangedInUse(AprError):
+    """A shard was written to, cut or replaced while a run read it."""
+
+    id = "APR451"
+    text = "{path} changed while the run was reading it ({reason})"
+    help = "the last checkpoint is whole: put the shard back, and go on with --resume"
+    path: str
+    reason: str

@@ -17,6 +17,7 @@ from apr.base.files import sha256_file
 from apr.data.errors import (
     DocumentsChanged,
     ShardChanged,
+    ShardChangedInUse,
     ShardIdTooLarge,
     ShardMissing,
     ShardNotWhole,
@@ -40,6 +41,7 @@ class TokenDataset:
     shards: tuple[np.ndarray, ...]  # each [num_tokens] u32, memory-mapped
     starts: np.ndarray  # [shards + 1] i64: where each shard begins, and the end
     document_starts: np.ndarray  # [documents] u64, memory-mapped, in tokens
+    stamps: tuple[tuple[int, ...], ...] = ()  # of each shard when it was checked, see `file_stamp`
 
     @property
     def total_tokens(self) -> int:
@@ -80,6 +82,35 @@ class TokenDataset:
         stop = self.total_tokens if last else int(self.document_starts[index + 1])
         return self.slice(start, min(stop, start + max_tokens))
 
+    def require_unchanged(self) -> None:
+        """Look whether a shard was written to, cut or replaced since it was checked.
+
+        Raises:
+            ShardChangedInUse: it was.
+        """
+        for shard, stamp in zip(self.manifest.shards, self.stamps, strict=False):
+            path = self.folder / shard.name
+            found = file_stamp(path)
+            if found != stamp:
+                reason = "it is gone" if not found else "its size, time or place on the disk is another"
+                raise ShardChangedInUse(path=str(path), reason=reason)
+
+    def tokens_at(self, places: np.ndarray) -> np.ndarray:
+        """Copy single tokens.
+
+        Args:
+            places: [N] i64, each from 0 to below total_tokens.
+
+        Returns:
+            [N] u32.
+        """
+        found = np.empty(len(places), dtype=np.uint32)
+        which = np.searchsorted(self.starts, places, side="right") - 1
+        for index in np.unique(which):
+            here = which == index
+            found[here] = self.shards[index][places[here] - int(self.starts[index])]
+        return found
+
     def token_counts(self) -> np.ndarray:
         """How often each id occurs: [vocab_size] i64, for unigram entropy and distinct ids."""
         counts = np.zeros(self.manifest.vocab_size, dtype=np.int64)
@@ -108,6 +139,9 @@ def open_dataset(folder: Path, check: Check = "full") -> TokenDataset:
     if check not in ("full", "structure"):
         raise BadOption(option="check", value=str(check), limit="full or structure")
     manifest = read_manifest(folder)
+    stamps = tuple(
+        file_stamp(folder / shard.name) for shard in manifest.shards
+    )  # before, so that no change is missed
     _check_structure(folder, manifest)
     if check == "full":
         _check_contents(folder, manifest)
@@ -117,7 +151,17 @@ def open_dataset(folder: Path, check: Check = "full") -> TokenDataset:
         shards=tuple(_mapped(folder / shard.name, "<u4") for shard in manifest.shards),
         starts=np.array([0, *accumulate(shard.num_tokens for shard in manifest.shards)], dtype=np.int64),
         document_starts=_mapped(folder / DOCUMENTS_NAME, "<u8"),
+        stamps=stamps,
     )
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does: its size, time, and place on the disk; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
 def _check_structure(folder: Path, manifest: Manifest) -> None:

@@ -105,6 +105,37 @@ def shared_windows(train: TokenDataset, validation: TokenDataset, seq_length: in
     return len(shared), length
 
 
+def shared_documents(train: TokenDataset, validation: TokenDataset) -> int:
+    """Count the documents of the validation part that stand in the training part too, wherever they begin there.
+
+    Documents of fewer than MIN_COMPARED tokens are left out: short ones repeat in any corpus. Length and three tokens
+    sort out the others cheaply; only what agrees in those is compared as a whole.
+    """
+    keys, found = document_keys(train), document_keys(validation)
+    candidates = np.flatnonzero(np.isin(keys, np.unique(found[found > 0])))
+    known = {_document_digest(train, int(index)) for index in candidates}
+    told = np.flatnonzero(np.isin(found, keys[candidates]) & (found > 0))
+    return sum(_document_digest(validation, int(index)) in known for index in told)
+
+
+def document_keys(dataset: TokenDataset) -> np.ndarray:
+    """A number for each document, made of its length and of its first, middle and last token: [documents] u64, 0 for
+    those below MIN_COMPARED tokens.
+    """
+    starts = np.append(dataset.document_starts.astype(np.int64), dataset.total_tokens)
+    lengths = np.diff(starts)
+    keys = lengths.astype(np.uint64)
+    for at in (starts[:-1], starts[:-1] + lengths // 2, starts[1:] - 2):
+        places = np.clip(at, 0, dataset.total_tokens - 1)
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + dataset.tokens_at(places).astype(np.uint64)
+    return np.where(lengths < MIN_COMPARED, np.uint64(0), keys | np.uint64(1))
+
+
+def _document_digest(dataset: TokenDataset, index: int) -> bytes:
+    tokens = dataset.document(index, dataset.total_tokens)
+    return hashlib.sha256(tokens.astype("<u4", copy=False).tobytes()).digest()
+
+
 def window_hashes(dataset: TokenDataset, seq_length: int) -> np.ndarray:
     """Hash every full window, to prove two datasets disjoint (`np.intersect1d`).
 

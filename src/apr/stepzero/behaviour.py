@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -42,13 +43,16 @@ def behaviour_probe(ids: Sequence[int]) -> BehaviourProbe:
 
 
 @torch.no_grad()
-def behaviour_gates(forward: Forward, ids: Sequence[int], dtype: str) -> list[GateResult]:
+def behaviour_gates(
+    forward: Forward, ids: Sequence[int], dtype: str, length: int | None = None
+) -> list[GateResult]:
     """Judge repeatability, causality and independence of rows.
 
     Args:
         forward: the model as it will be trained, in its compute type.
         ids: plausible token ids.
         dtype: compute type, `fp32` or `bf16`.
+        length: tokens of a training window; causality is asked at that length, since a mask may hold at another only.
     """
     probe = behaviour_probe(ids)
     once = forward(probe.first).double().cpu()
@@ -56,9 +60,21 @@ def behaviour_gates(forward: Forward, ids: Sequence[int], dtype: str) -> list[Ga
         return [_not_finite(once)]
     return [
         timed(lambda: _repeatable(once, forward(probe.first).double().cpu())),
-        timed(lambda: _causal(once, forward(probe.other_end).double().cpu(), probe.shared)),
+        timed(lambda: _causal_at(forward, ids, probe, once, length or 0)),
         timed(lambda: _rows(once, forward, probe, ROW_TOLERANCE[dtype])),
     ]
+
+
+def _causal_at(
+    forward: Forward, ids: Sequence[int], probe: BehaviourProbe, once: Tensor, length: int
+) -> GateResult:
+    if length <= probe.first.shape[1]:
+        return _causal(once, forward(probe.other_end).double().cpu(), probe.shared)
+    whole = torch.tensor([list(islice(cycle(ids), length))], dtype=torch.int64)
+    other, shared = whole.clone(), length - max(1, length // 4)
+    other[0, shared:] = whole[0, shared:].flip(0)
+    other[0, -1] = other[0, -1] - 1 if int(other[0, -1]) else 1  # a palindrome would change nothing
+    return _causal(forward(whole).cpu(), forward(other).cpu(), shared)
 
 
 def _not_finite(once: Tensor) -> GateResult:

@@ -50,40 +50,52 @@ def tokenizer_gate(
     )
 
 
-def ids_gate(*, max_token_id: int, vocab_size: int, num_tokens: int) -> GateResult:
+def ids_gate(*, max_token_id: int, vocab_size: int, num_tokens: int, min_token_id: int = 0) -> GateResult:
     """Every token id has a row in the embedding."""
+    if min_token_id < 0:
+        max_token_id = min_token_id
     return GateResult(
         id="tokens.ids",
         claim="every token id is below the vocabulary size",
-        verdict=verdict_of(max_token_id < vocab_size),
+        verdict=verdict_of(0 <= max_token_id < vocab_size),
         figure=max_token_id,
         limit=vocab_size - 1,
-        cause=f"token id {max_token_id} has no row in the embedding" if max_token_id >= vocab_size else "",
+        cause=""
+        if 0 <= max_token_id < vocab_size
+        else f"token id {max_token_id} has no row in the embedding",
         facts={"num_tokens": num_tokens},
     )
 
 
-def split_gate(*, num_shared: int, num_train: int, num_validation: int, num_tokens: int) -> GateResult:
-    """No window of tokens is in training and in validation.
+def split_gate(
+    *, num_shared: int, num_train: int, num_validation: int, num_tokens: int, num_documents: int = 0
+) -> GateResult:
+    """No window of tokens and no document is in training and in validation.
 
     Args:
         num_shared: windows of both parts.
         num_train, num_validation: windows of each.
         num_tokens: of a window.
+        num_documents: documents of both parts.
     """
+    cause = ""
+    if num_documents:
+        cause = f"{num_documents} validation documents are trained on too"
+    elif num_shared:
+        cause = f"{num_shared} windows of {num_tokens} tokens are both trained on and validated on"
     return GateResult(
         id="tokens.split",
-        claim="no window is both trained on and validated on",
-        verdict=verdict_of(num_shared == 0),
-        figure=num_shared,
+        claim="no window and no document is both trained on and validated on",
+        verdict=verdict_of(not cause),
+        figure=num_shared + num_documents,
         limit=0,
-        cause=f"{num_shared} windows of {num_tokens} tokens are both trained on and validated on"
-        if num_shared
-        else "",
+        cause=cause,
         facts={
             "train_windows": num_train,
             "validation_windows": num_validation,
             "window_tokens": num_tokens,
+            "shared_windows": num_shared,
+            "shared_documents": num_documents,
         },
     )
 

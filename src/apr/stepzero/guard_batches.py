@@ -151,6 +151,7 @@ def labels_gate(batches: Sequence[LoopBatch], labels_shifted: bool) -> GateResul
     wrong = sum(_num_differing(batch, labels_shifted) for batch in batches)
     odd = sum(int(((batch.labels_BT < 0) & (batch.labels_BT != IGNORED)).sum()) for batch in batches)
     targets = sum(batch.num_targets(labels_shifted) for batch in batches)
+    padded = sum(_num_padded(batch) for batch in batches)
     cause = ""
     if wrong and not sum(_num_differing(batch, not labels_shifted) for batch in batches):
         cause = (
@@ -162,13 +163,15 @@ def labels_gate(batches: Sequence[LoopBatch], labels_shifted: bool) -> GateResul
         cause = f"{wrong} labels are not the tokens of their inputs"
     elif odd:
         cause = f"{odd} labels are negative and not {IGNORED}"
+    elif padded:
+        cause = f"{padded} labels stand where the attention mask says padding, so padding is learned"
     elif not targets:
         cause = "no label is left to learn from"
     return GateResult(
         id="data.labels",
         claim="the labels of the first batches are the tokens that follow their inputs, shifted once",
         verdict=verdict_of(not cause),
-        figure=wrong + odd if targets else "none",
+        figure=wrong + odd + padded if targets else "none",
         limit=0,
         cause=cause,
         facts={"num_batches": len(batches), "num_targets": targets, "labels_shifted": labels_shifted},
@@ -231,3 +234,11 @@ def first_rows(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Ten
         kept.append(pair)
         total += pair[0].numel()
     return kept
+
+
+def _num_padded(batch: LoopBatch) -> int:
+    """Labels that would be learned although a mask [B, T] says that there is nothing."""
+    mask = batch.given.get("attention_mask") if isinstance(batch.given, Mapping) else None
+    if not isinstance(mask, Tensor) or mask.shape != batch.labels_BT.shape:
+        return 0
+    return int(((mask == 0) & (batch.labels_BT >= 0)).sum())

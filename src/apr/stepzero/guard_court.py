@@ -158,12 +158,15 @@ class Court:
             loop.module, lambda: loop.forward(torch.zeros(1, 2, dtype=torch.int64))
         )
         self.vocab_size = logits.shape[-1]
-        ids = torch.cat(
-            [tensor.reshape(-1).cpu() for b in loop.batches for tensor in (b.ids_BT, b.labels_BT)]
-        )
+        given = torch.cat([batch.ids_BT.reshape(-1).cpu() for batch in loop.batches])
+        labels = torch.cat([batch.labels_BT.reshape(-1).cpu() for batch in loop.batches])
+        ids = torch.cat([given, labels])
         self.add(
             lambda: gates.ids_gate(
-                max_token_id=int(ids.max()), vocab_size=self.vocab_size, num_tokens=ids.numel() // 2
+                max_token_id=int(ids.max()),
+                min_token_id=int(given.min()),
+                vocab_size=self.vocab_size,
+                num_tokens=ids.numel() // 2,
             ),
             lambda: labels_gate(loop.batches, loop.labels_shifted),
         )
@@ -190,7 +193,9 @@ class Court:
             self._placement,
         )
         if not self.refused:
-            self.gates += behaviour_gates(loop.forward, self._probe_ids()[: 2 * BEHAVIOUR_TOKENS], self.dtype)
+            length = max(batch.ids_BT.shape[1] for batch in loop.batches)
+            probe = self._probe_ids()[: 2 * BEHAVIOUR_TOKENS]
+            self.gates += behaviour_gates(loop.forward, probe, self.dtype, length)
 
     def _placement(self) -> GateResult:
         planned, parameters = self.loop.planned, self.loop.parameters.values()

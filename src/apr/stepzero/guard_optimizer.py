@@ -137,6 +137,12 @@ def rate_gate(optimizer: torch.optim.Optimizer, planned: Planned) -> GateResult:
     rates = {"planned": planned.lr, "made_with": peaks, "first_step": held}
     wrong = [rate for rate, peak in zip(held, peaks, strict=True) if not 0 <= rate <= peak * (1 + 1e-9)]
     cause = f"the optimizer holds a learning rate of {wrong[0]:.4g} for the first step" if wrong else ""
+    makes_its_own = all(group.get("lr") is None for group in optimizer.param_groups)
+    if not wrong and not makes_its_own and (dead := [peak for peak in peaks if not peak > 0]):
+        wrong, cause = (
+            dead,
+            "one of its groups was made with a learning rate of zero, so nothing trains there",
+        )
     if planned.lr is not None:
         off = [peak for peak in peaks if not math.isclose(peak, planned.lr, rel_tol=1e-9)]
         if off:

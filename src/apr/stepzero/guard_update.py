@@ -116,15 +116,17 @@ def _size(rehearsal: Rehearsal, trial: Trial, rate: float, norm: float | None) -
     groups, kind = trial.optimizer.param_groups, type(trial.optimizer)
     held = settings_of(trial.optimizer, trial.parameters)
     decays = {name: values.get("weight_decay", 0.0) for name, values in held.items()}
-    epsilons = {float(group["eps"]) for group in groups if "eps" in group}
     coupled = any(group.get("weight_decay") and not group.get("decoupled_weight_decay") for group in groups)
     reason = ""
     if kind not in (torch.optim.Adam, torch.optim.AdamW):
         reason = f"what a first step of {kind.__name__} must be is not known here, only that of AdamW"
     elif kind is torch.optim.Adam and coupled:
         reason = "Adam was given a weight decay, which it adds to the gradient: AdamW does not"
-    elif len(epsilons) > 1:
+    epsilons = set() if reason else {float(group["eps"]) for group in groups}
+    if len(epsilons) > 1:
         reason = "its groups have different epsilons"
+    if reason and (uphill := rehearsal.uphill_gate(trial.optimizer)) is not None:
+        return uphill
     if reason:
         claim = "every element moves as learning rate, weight decay and clipped gradient imply"
         return not_known("update.size", claim, reason)

@@ -26,6 +26,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
         r"^(?!.*(ignor|initiali[sz]|random|missing|unexpected|not used|mismatch|falling back)).*(is|are) deprecated",
         "",
     ),
+    (r"`use_cache=True` is incompatible with gradient checkpointing", ""),  # a cache is for generating
     (r"does not have a deterministic implementation", "model.repeatable"),
     (r"CUDA initialization|No CUDA|can't initialize NVML", "model.placement"),
     (r"Ignoring clean_up_tokenization_spaces", "tokens.sample"),

@@ -233,6 +233,25 @@ class Rehearsal:
             },
         )
 
+    def uphill_gate(self, optimizer: torch.optim.Optimizer) -> GateResult | None:
+        """A no where the update went up the gradient, which no optimizer means to; None where it went down."""
+        along = 0.0
+        for name in sorted(self._trainable & self._seen.gradients.keys()):
+            gradient = self._seen.gradients[name].reshape(-1)
+            for start, (new, old) in enumerate(self._pieces(name, self._parameters[name])):
+                part = gradient[start * _PIECE : start * _PIECE + new.numel()].to(new.dtype)
+                along += float(((new - old).double() * part.double()).sum())
+        if along <= 0:
+            return None
+        return GateResult(
+            id="update.size",
+            claim="the update goes down the gradient",
+            verdict="no",
+            figure=along,
+            limit=0,
+            cause=f"the first step of {type(optimizer).__name__} goes up the gradient, so the loss would grow",
+        )
+
     def _worst_gap(self, name: str, expected: ExpectedUpdate) -> float:
         worst = 0.0
         gradient = self._seen.gradients[name].reshape(-1)

@@ -5,6 +5,7 @@ Transformers is an optional extra: only who imports this module needs it.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from apr.base.errors import NotYet
 from apr.stepzero.certificate import Certificate
@@ -48,7 +49,7 @@ class StepZeroCallback(TrainerCallback):
         Args:
             reference, certificate_path, rename: as of `apr.stepzero.guard.guard`.
             planned: what is to hold of the optimizer; None for what the Trainer's arguments say.
-            loss: of a batch, where it is not the model's own.
+            loss: of a batch; None for the Trainer's own `compute_loss`.
             encode: text -> ids; None for the Trainer's processing_class, where it is a tokenizer.
         """
         self._reference, self._certificate_path, self._planned = reference, certificate_path, planned
@@ -77,13 +78,28 @@ class StepZeroCallback(TrainerCallback):
             given["optimizer"],
             batches=first_batches(given["train_dataloader"], _BATCHES, args.device),
             reference=self._reference,
-            loss=self._loss or (lambda batch: model(**batch, use_cache=False).loss),
+            loss=self._loss or _loss_of(self, model),
             forward_fp32=_without_autocast(model),
             encode=self._encode or _encoder(given.get("processing_class")),
             rename=self._rename,
             planned=self._planned or planned_of(args),
             certificate_path=self._certificate_path if state.is_world_process_zero else None,
         )
+
+
+def _loss_of(callback: TrainerCallback, model: Any) -> Callable[[Any], Tensor]:
+    """The loss that the Trainer will minimise: its own `compute_loss`, which may be another than the model's.
+
+    A callback is not given its Trainer, so it is looked for among the callers.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Trainer) and callback in caller.callback_handler.callbacks:
+            trainer = caller
+            return lambda batch: trainer.compute_loss(model, dict(batch))
+        frame = frame.f_back
+    return lambda batch: model(**batch, use_cache=False).loss
 
 
 def planned_of(args: Any) -> Planned:

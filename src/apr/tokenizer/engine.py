@@ -76,6 +76,9 @@ class TextTokenizer:
         """
         self.definition = definition
         document = parse_document(definition.json_text, _SOURCE)
+        if document["model"].get("dropout"):
+            reason = f"its merges are dropped at random (dropout {document['model']['dropout']})"
+            raise TokenizerNotLoadable(source=_SOURCE, reason=reason)
         self._engine = _load_engine(definition.json_text)
         # Only the small parts are kept: a vocabulary as Python objects takes tens of megabytes.
         self._steps = {key: document.get(key) for key in ("normalizer", "pre_tokenizer")}

@@ -198,7 +198,7 @@ class Court:
             return
         self.add(*module_judges(decoder, self.compute))
         if not self.refused:
-            self.gates += behaviour(decoder, self.compute, self._probe_ids())
+            self.gates += behaviour(decoder, self.compute, self._probe_ids(), self.plan.seq_length)
 
     def _probe_ids(self) -> tuple[int, ...]:
         init = self.inputs.init

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from apr.data.batches import BatchStream
 from apr.data.shards import TokenDataset
-from apr.data.windows import num_windows, shared_windows
+from apr.data.windows import num_windows, shared_documents, shared_windows
 from apr.stepzero import gates, order, text
 from apr.stepzero.gate import GateResult
 from apr.stepzero.probe import probe_ids, probe_text
@@ -91,11 +91,13 @@ def _ids(inputs: Inputs) -> GateResult:
 def _split(inputs: Inputs, length: int) -> GateResult:
     train, validation = inputs.train, inputs.validation
     num_shared, compared = shared_windows(train, validation, length)
+    num_documents = shared_documents(train, validation)
     return gates.split_gate(
         num_shared=num_shared,
         num_train=num_windows(train.total_tokens, compared),
         num_validation=num_windows(validation.total_tokens, compared),
         num_tokens=compared,
+        num_documents=num_documents,
     )
 
 

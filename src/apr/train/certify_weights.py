@@ -100,10 +100,10 @@ def module_judges(decoder: Decoder, compute: Compute) -> Iterator[Judge]:
     yield lambda: _placement(decoder, compute)
 
 
-def behaviour(decoder: Decoder, compute: Compute, ids: tuple[int, ...]) -> list[GateResult]:
-    """Judge what any causal model must do, in the compute type of the run."""
+def behaviour(decoder: Decoder, compute: Compute, ids: tuple[int, ...], length: int) -> list[GateResult]:
+    """Judge what any causal model must do, in the compute type of the run, causality at the length of its windows."""
     return behaviour_gates(
-        hidden_states(decoder, compute.dtype), ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name
+        hidden_states(decoder, compute.dtype), ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name, length
     )
 
 

@@ -244,14 +244,3 @@ class MetricsChanged(AprError):
     path: str
     num_bytes: int
     step: int
-
-
-@dataclass(kw_only=True, eq=False)
-class ShardChangedInUse(AprError):
-    """A shard was written to, cut or replaced while a run read it."""
-
-    id = "APR635"
-    text = "{path} changed while the run was reading it ({reason})"
-    help = "the last checkpoint is whole: put the shard back, and go on with --resume"
-    path: str
-    reason: str

@@ -366,14 +366,16 @@ def _terminable() -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handling(handle, signal.SIGTERM):
+    with _handling(handle, signal.SIGTERM, signal.SIGHUP):
         yield
 
 
 @contextmanager
 def _handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
     try:
-        previous = {number: signal.signal(number, handle) for number in numbers}
+        # What nohup has had ignored stays ignored.
+        heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, handle) for number in heeded}
     except ValueError:  # not the main thread: whoever owns the signals decides
         previous = {}
     try:
@@ -397,5 +399,5 @@ def _interruptions() -> Iterator[Any]:
             raise KeyboardInterrupt
         asked = True
 
-    with _handling(handle, signal.SIGINT, signal.SIGTERM):
+    with _handling(handle, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield answer

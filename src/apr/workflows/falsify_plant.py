@@ -17,6 +17,7 @@ from apr.base.errors import AprError, Interrupted
 from apr.stepzero.errors import StepZeroRefused
 from apr.stepzero.faults.fault import MODEL, SHARDS, Fault, Patch
 from apr.stepzero.registry import gate_of_error
+from apr.train.errors import NotEnoughMemory
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
@@ -64,7 +65,7 @@ def run_fault(fault: Fault, scene: Scene) -> Outcome:
             with planted(fault.patches, reached):
                 _carry_out(fault, scene, folder)
             found: tuple[str | None, str] = (None, "")
-        except Interrupted:  # the user stops the whole command, not this fault
+        except (Interrupted, NotEnoughMemory):  # of the whole command, not of this fault: nothing was tried
             raise
         except AprError as error:
             found = (_gate_of(error, fault), str(error))

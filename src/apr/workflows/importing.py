@@ -13,7 +13,7 @@ import torch
 from apr import __version__
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
-from apr.base.errors import OutputExists
+from apr.base.errors import BadOption, OutputExists
 from apr.convert.checkpoint import CheckpointSource, TieRequest, describe_file
 from apr.convert.findings import Rule
 from apr.convert.hf_source import tokenizer_files
@@ -78,6 +78,7 @@ def import_model(
     expected = None if expect_sha256 is None else parse_sha256(expect_sha256)
     manifest = None if manifest_path is None else read_manifest(manifest_path)
     source = open_source(location, tie, on_progress, read_tokenizer=tokenizer_path is None)
+    _require_apart(out, location, source)
     if tokenizer_path:
         source = _with_tokenizer(source, tokenizer_path)
     # Before the reference, which takes longest, and before anything is written.
@@ -111,6 +112,14 @@ def import_model(
         "accepted": list(accepted),
         "trust": trust.to_dict(),
     }
+
+
+def _require_apart(out: Path, location: str, source: CheckpointSource) -> None:
+    """`--force` replaces an earlier result, never what is being imported."""
+    folder = Path(location) if Path(location).is_dir() else Path(location).parent
+    read = (folder / file.name for file in source.files)
+    if out.exists() and any(path.exists() and out.samefile(path) for path in read):
+        raise BadOption(option="--output", value=str(out), limit="another file than those that are imported")
 
 
 def _with_tokenizer(source: CheckpointSource, path: Path) -> CheckpointSource:

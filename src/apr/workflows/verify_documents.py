@@ -21,17 +21,18 @@ PARTS = re.compile(
     r"(plan|record|certificate|best|inputs)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
     r"|resumes/\d{3,}\.json|state/step-\d{8,}/(optimizer\.safetensors|progress\.json|model\.apr)"
 )
-_NUMBER, _NUMBER_OR_NULL = int | float, int | float | None
-_RECORD: dict[str, Any] = {"outcome": str, "steps": int, "tokens": int, "checkpoints": list, "removed": list}
-_RECORD |= {"certificate": dict | None, "error": dict | None}
+_NUMBER, _NUMBER_OR_NULL, _NULL = int | float, int | float | None, type(None)
+_RECORD: dict[str, Any] = {"format": str, "outcome": str, "steps": int, "tokens": int}
+_RECORD |= {"checkpoints": list, "removed": list, "certificate": dict | None, "error": dict | None}
 _RECORD |= {"final_val_loss": _NUMBER_OR_NULL, "tokens_per_sec": _NUMBER_OR_NULL}
-LINE: dict[str, Any] = {"step": int, "tokens_seen": int}
+LINE: dict[str, Any] = {"step": int, "tokens_seen": int, "gpu_util_pct": _NULL}
 LINE |= dict.fromkeys(("train_loss", "grad_norm", "lr", "tokens_per_sec"), _NUMBER)
-_METADATA: dict[str, Any] = {"epoch": int, "step": int, "tokens_seen": int}
+_METADATA: dict[str, Any] = {"epoch": int, "step": int, "tokens_seen": int, "wall_seconds": _NUMBER}
 _METADATA |= {"optimizer_state_sha": str, "file_digest": str}
 _METADATA |= dict.fromkeys(
-    ("train_loss", "val_loss", "val_gain_noise", "train_ppl", "val_ppl", "grad_norm_max"), _NUMBER_OR_NULL
+    ("train_loss", "val_loss", "val_standard_error", "val_gain_noise"), _NUMBER_OR_NULL
 )
+_METADATA |= dict.fromkeys(("train_ppl", "val_ppl", "grad_norm_max"), _NUMBER_OR_NULL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +68,11 @@ def read_document(folder: Path, name: str) -> tuple[list[Check], dict[str, Any] 
 
 
 def fields_check(name: str, document: Mapping[str, Any], kinds: Mapping[str, Any]) -> Check:
-    """Claim that a document has every field, each of its kind."""
-    wrong = (key for key, kind in kinds.items() if key not in document or not isinstance(document[key], kind))
-    return compared(f"{name}.fields", "every field is there and of its kind", next(wrong, "all"), "all")
+    """Claim that a document has every field, each of its kind, and no other."""
+    wrong = [key for key, kind in kinds.items() if key not in document or not isinstance(document[key], kind)]
+    wrong += [f"another field, {key}" for key in sorted(document.keys() - kinds.keys())]
+    claim = "every field is there and of its kind, and no other"
+    return compared(f"{name}.fields", claim, wrong[0] if wrong else "all", "all")
 
 
 def plan_of(document: Mapping[str, Any]) -> RunPlan | None:
@@ -125,7 +128,7 @@ def _parse_line(row: bytes, kinds: Mapping[str, Any]) -> dict[str, Any] | None:
         line = parse_document(row)
     except ValueError:
         return None
-    typed = all(key in line and isinstance(line[key], kind) for key, kind in kinds.items())
+    typed = line.keys() == kinds.keys() and all(isinstance(line[key], kind) for key, kind in kinds.items())
     is_written = json.dumps(line).encode() == row
     return line if typed and is_written and line.get("tokens_per_sec", 1) > 0 else None
 

@@ -85,6 +85,14 @@ def _outcome_checks(run: Run) -> Iterator[Check]:
     plan, record = run.plan, run.record
     claim = "the word for the end follows from the steps, the losses and the error"
     yield compared("record.outcome", claim, record["outcome"], _outcome(run))
+    refusal = next(
+        (gate for gate in (run.certificate or {}).get("gates", ()) if gate["verdict"] == "no"), None
+    )
+    if refusal is not None:
+        told = str((record["error"] or {}).get("message", "no error"))
+        claim = "the error is the refusal of the certificate"
+        names_it = refusal["id"] in told and (refusal["cause"] or "") in told
+        yield compared("record.error", claim, "the gate" if names_it else told, "the gate")
     validated = [epoch["val_loss"] for epoch in run.epochs.values() if epoch["val_loss"] is not None]
     final = validated[-1] if validated and record["steps"] else None
     claim = "the record's validation loss is the last that was kept"

@@ -10,7 +10,7 @@ import numpy as np
 
 from apr.base.errors import AprError, FileMissing
 from apr.data.shards import TokenDataset, open_dataset
-from apr.data.windows import num_windows, shared_windows
+from apr.data.windows import num_windows, shared_documents, shared_windows
 from apr.stepzero.verify import Check, compared, unjudged
 from apr.train.plan import RunPlan
 from apr.workflows.verify_documents import Say, agreement
@@ -81,8 +81,8 @@ def _text_gates(
             "dataset.ids", "the greatest id is the one of the certificate", gate["figure"], greatest
         )
     if (gate := gates.get("tokens.split")) is not None and plan is not None:
-        shared, _ = shared_windows(train, validation, plan.seq_length)
-        claim = "as many windows as the certificate says are in both parts"
+        shared = shared_windows(train, validation, plan.seq_length)[0] + shared_documents(train, validation)
+        claim = "as many windows and documents as the certificate says are in both parts"
         yield compared("dataset.split", claim, gate["figure"], shared)
 
 
