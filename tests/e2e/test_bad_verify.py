@@ -95,7 +95,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a training loss": (lower_a_loss, "ckpt/epoch-001.metadata"),
     "a validation loss": (edit_json("best.json", val_loss=None), "best.lowest"),
     "a weight": (flip("ckpt/epoch-002.apr", -900), "ckpt/epoch-002.file"),
-    "a moment": (flip("state/optimizer.safetensors", -9), "state.optimizer"),
+    "a moment": (flip("state/step-00000004/optimizer.safetensors", -9), "state/step-00000004.optimizer"),
     "a plan's digest": (edit_json("plan.json", digest=""), "plan.values"),
 }
 

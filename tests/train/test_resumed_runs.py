@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apr.base.errors import Interrupted
+from apr.base.errors import AprError, CannotWrite, Interrupted
+from apr.base.files import write_json
+from apr.data.errors import ShardChangedInUse
+from apr.stepzero.errors import StepZeroRefused
 from apr.train import pretrain as pretrain_module
+from apr.train import saver as saver_module
+from apr.train import state as state_module
+from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
 from apr.workflows.verifying import verify
-from tiny import read_json
+from tiny import CONFIG, make_model, make_shards, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK: dict[str, Any] = {
@@ -178,8 +187,6 @@ class dying_at:
         self._patch, self._left = patch, number
 
     def __enter__(self) -> None:
-        import os
-
         originals = {"replace": os.replace, "rename": os.rename}
 
         def counting(name: str) -> Callable[..., Any]:
@@ -196,3 +203,225 @@ class dying_at:
 
     def __exit__(self, *error: Any) -> None:
         self._patch.undo()
+
+
+# --- nothing else ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(one_thread: None, spec: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after step 5: its last state is that of step 3, at an epoch's end."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(Killed):
+        pretrain(spec(folder, save="blocking"), Killer(5, Killed()))
+    return folder
+
+
+@pytest.fixture
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+
+def flip(path: Path, at: int = -9) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def reseal(run_dir: Path, **values: Any) -> None:
+    """Edit the state, with a digest that holds."""
+    state = replace(state_module.read_state(run_dir, 3), **values)
+    write_json(run_dir / state_module.state_name(3) / "progress.json", state.to_dict())
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "log.txt"
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "gate"),
+    [
+        (lambda run: flip(run / "state/step-00000003/optimizer.safetensors"), "resume.optimizer"),
+        (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
+        (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
+        (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
+        (lambda run: edit_json(run / "certificate.json", evidence_digest="0" * 64), "resume.start"),
+    ],
+)
+def test_a_state_that_is_another_is_refused_by_its_gate(
+    copied: Path, spoil: Callable[[Path], Any], gate: str
+) -> None:
+    spoil(copied)
+    with pytest.raises(StepZeroRefused) as caught:
+        resume(copied)
+    assert caught.value.gate == gate
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    write_json(path, {**read_json(path), **values})
+
+
+def test_damaged_weights_are_refused_and_the_state_before_goes_on(
+    spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with pytest.raises(Killed):
+        pretrain(spec(run_dir, save="blocking"), Killer(7, Killed()))
+    flip(run_dir / "ckpt/epoch-002.apr", -2000)
+    before = snapshot(run_dir)
+    with pytest.raises(AprError) as caught:
+        resume(run_dir)
+    assert caught.value.id in ("APR219", "APR205", "APR207")
+    assert snapshot(run_dir) == before
+    shutil.rmtree(run_dir / state_module.state_name(6))  # as the advice says
+    resume(run_dir)
+    assert results(run_dir)["metrics"] == results(undisturbed)["metrics"]
+    assert noes(run_dir) == []
+
+
+def test_a_damaged_state_names_itself(copied: Path) -> None:
+    flip(copied / "state/step-00000003/progress.json", 40)
+    before = snapshot(copied)
+    with pytest.raises(StateBad) as caught:
+        resume(copied)
+    assert caught.value.step == 3
+    assert snapshot(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [({"lr": 2e-3}, "--lr"), ({"num_steps": 9}, "--num-steps"), ({"seed": 1}, "--seed")],
+)
+def test_another_option_is_another_run(copied: Path, given: dict[str, Any], option: str) -> None:
+    before = snapshot(copied)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(copied, **given)
+    assert caught.value.option == option
+    assert snapshot(copied) == before
+
+
+def test_the_same_options_may_be_repeated(copied: Path, tiny_apr: Path, tiny_shards: Path) -> None:
+    assert resume(copied, init=tiny_apr, dataset=tiny_shards, **QUICK)["outcome"] == "BUDGET_DONE"
+
+
+def test_another_checkpoint_is_another_run(copied: Path, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other.apr", seed=1)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(copied, init=other)
+    assert caught.value.option == "--init"
+
+
+def test_other_shards_are_refused(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(StepZeroRefused) as caught:
+        resume(copied, dataset=make_shards(tmp_path / "other", documents=50))
+    assert caught.value.gate == "resume.start"
+
+
+def test_metrics_that_were_changed_are_refused(copied: Path) -> None:
+    flip(copied / "metrics.jsonl", 3)
+    with pytest.raises(MetricsChanged) as caught:
+        resume(copied)
+    assert caught.value.step == 3
+
+
+def test_what_has_ended_or_never_began_is_not_resumed(undisturbed: Path, tmp_path: Path) -> None:
+    for folder in (undisturbed, tmp_path / "nothing", tmp_path):
+        before = snapshot(folder)
+        with pytest.raises(NothingToResume):
+            resume(folder)
+        assert snapshot(folder) == before
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_run_without_a_state_begins_again(
+    spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with pytest.raises(Killed):
+        pretrain(spec(run_dir), Killer(2, Killed()))
+    resume(run_dir)
+    assert results(run_dir) == results(undisturbed)
+
+
+def test_from_scratch_too(tiny_shards: Path, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    config = tmp_path / "arch.json"
+    write_json(config, CONFIG.to_dict())
+    asked = {"init": None, "arch": str(config), "mode": "from-scratch"}
+    pretrain(spec(tmp_path / "whole", **asked), Silent())
+    with pytest.raises(Killed):
+        pretrain(spec(tmp_path / "run", **asked), Killer(5, Killed()))
+    resume(tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert noes(tmp_path / "run") == []
+
+
+def test_a_failed_save_ends_the_run_and_the_last_one_is_whole(
+    spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, original, calls = tmp_path / "run", saver_module.write_state, []
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise CannotWrite(path="state", reason="No space left on device")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(saver_module, "write_state", full)
+    with pytest.raises(CannotWrite):
+        pretrain(spec(run_dir), Silent())
+    record = read_json(run_dir / "record.json")
+    assert (record["outcome"], record["checkpoints"]) == ("REFUSED", ["ckpt/epoch-001.apr"])
+    monkeypatch.undo()
+    resume(run_dir)
+    assert results(run_dir) == results(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [("last:1", [5]), ("last:2,best", [4, 5]), ("all", [1, 2, 3, 4, 5])]
+)
+def test_no_more_is_kept_than_asked(
+    spec: Callable[..., RunSpec], tmp_path: Path, keep: str, left: list[int]
+) -> None:
+    run_dir = tmp_path / "run"
+    record = pretrain(spec(run_dir, keep=keep, num_steps=10, steps_per_epoch=2), Silent())
+    there = sorted(path.name for path in run_dir.glob("ckpt/*.apr"))
+    if keep == "last:1":  # the state before needs its weights
+        left = [4, 5]
+    assert there == [f"epoch-{number:03d}.apr" for number in left]
+    assert len(record["checkpoints"]) == 5
+    assert len(list(run_dir.glob("ckpt/*.metadata.json"))) == 5
+    assert noes(run_dir) == []
+
+
+def test_a_shard_that_changes_in_use_ends_the_run(
+    spec: Callable[..., RunSpec], tiny_shards: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    kept = (shards / "shard-00000.bin").read_bytes()
+
+    class Changing(Silent):
+        def step(self, figures: StepFigures) -> None:
+            if figures.step == 5:
+                flip(shards / "shard-00000.bin")
+
+    with pytest.raises(ShardChangedInUse):
+        pretrain(spec(tmp_path / "run", dataset=shards), Changing())
+    with pytest.raises(AprError):
+        resume(tmp_path / "run")
+    (shards / "shard-00000.bin").write_bytes(kept)
+    resume(tmp_path / "run")
+    assert results(tmp_path / "run") == results(undisturbed)
+
+
+def test_no_clock_is_believed(
+    spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = iter(range(10**9, 0, -(10**5)))
+    monkeypatch.setattr("time.time", lambda: float(next(jumps)))
+    monkeypatch.setattr("time.time_ns", lambda: next(jumps) * 10**9)
+    pretrain(spec(tmp_path / "run"), Silent())
+    assert results(tmp_path / "run") == results(undisturbed)

@@ -52,7 +52,8 @@ def behaviour_gates(
         forward: the model as it will be trained, in its compute type.
         ids: plausible token ids.
         dtype: compute type, `fp32` or `bf16`.
-        length: tokens of a training window; causality is asked at that length, since a mask may hold at another only.
+        length: tokens of a training window; causality is asked at that
+            length too, since a mask may hold at one only.
     """
     probe = behaviour_probe(ids)
     once = forward(probe.first).double().cpu()
@@ -68,8 +69,9 @@ def behaviour_gates(
 def _causal_at(
     forward: Forward, ids: Sequence[int], probe: BehaviourProbe, once: Tensor, length: int
 ) -> GateResult:
-    if length <= probe.first.shape[1]:
-        return _causal(once, forward(probe.other_end).double().cpu(), probe.shared)
+    short = _causal(once, forward(probe.other_end).double().cpu(), probe.shared)
+    if short.verdict == "no" or length <= probe.first.shape[1]:
+        return short
     whole = torch.tensor([list(islice(cycle(ids), length))], dtype=torch.int64)
     other, shared = whole.clone(), length - max(1, length // 4)
     other[0, shared:] = whole[0, shared:].flip(0)

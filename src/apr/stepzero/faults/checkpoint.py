@@ -137,10 +137,8 @@ def _metrics_line_lost(run_dir: Path) -> None:
 
 
 def _state_bit(run_dir: Path) -> None:
-    flip_bit(
-        run_dir / "state" / "optimizer.safetensors",
-        (run_dir / "state" / "optimizer.safetensors").stat().st_size - 9,
-    )
+    path = sorted(run_dir.glob("state/*/optimizer.safetensors"))[-1]
+    flip_bit(path, path.stat().st_size - 9)
 
 
 def _checkpoint(run_dir: Path) -> Path:
