@@ -67,7 +67,6 @@ def test_not_of_the_options_kind(
         ("--config", "run.toml"),
         ("--set", "a.b=c"),
         ("--document-mask",),
-        ("--schedule", "wsd"),
     ],
 )
 def test_named_for_a_later_release(

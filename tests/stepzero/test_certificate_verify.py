@@ -32,7 +32,7 @@ FIGURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "loss.random_init": (5.875, "5.768 +- 0.5", {"ln_vocab_size": 5.768}),
     "model.rows": (1e-7, 1e-5, {}),
     "update.size": (1e-7, 1e-3, {}),
-    "update.slope": (0.01, "0.1", {}),
+    "update.slope": (0.01, 0.1, {}),
     "weights.coverage": (20, 20, {"tied": True}),
 }
 

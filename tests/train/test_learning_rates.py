@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apr.stepzero.schedule import implied_rate
 from apr.train.schedule import SCHEDULES, learning_rate
 
 PEAK = 1e-3
@@ -30,6 +31,28 @@ def test_named_steps(step: int, cosine: float, constant: float) -> None:
     for schedule, share in (("cosine", cosine), ("constant", constant)):
         rate = learning_rate(step, peak=PEAK, warmup_steps=10, num_steps=101, schedule=schedule)
         assert rate == pytest.approx(PEAK * share, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [
+        (9, 1.0),
+        (79, 1.0),  # the last before the fall
+        (80, 1 - math.sqrt(1 / 21)),
+        (89, 1 - math.sqrt(10 / 21)),
+        (99, 1 - math.sqrt(20 / 21)),  # the last update of 100 is not wasted
+    ],
+)
+def test_named_steps_of_wsd(step: int, share: float) -> None:
+    options = {"peak": PEAK, "warmup_steps": 10, "num_steps": 100, "schedule": "wsd"}
+    assert learning_rate(step, **options) == pytest.approx(PEAK * share, rel=1e-12)
+
+
+@given(num_steps=st.integers(1, 300), warmup_steps=st.integers(0, 350), schedule=st.sampled_from(SCHEDULES))
+def test_step_zero_computes_the_same_another_way(num_steps: int, warmup_steps: int, schedule: str) -> None:
+    options = {"peak": PEAK, "warmup_steps": warmup_steps, "num_steps": num_steps, "schedule": schedule}
+    for step in range(num_steps):
+        assert implied_rate(step, **options) == pytest.approx(learning_rate(step, **options), rel=1e-9)
 
 
 @settings(deadline=None)

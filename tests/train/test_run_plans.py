@@ -115,7 +115,7 @@ def test_a_source_does_not_change_the_digest() -> None:
         ("betas", (0.9, 1.0)),
         ("betas", (-0.1, 0.9)),
         ("betas", (0.9, math.nan)),
-        ("schedule", "wsd"),
+        ("schedule", "linear"),
         ("dtype", "fp16"),
         ("seed", -1),
         ("seed", 2**63),

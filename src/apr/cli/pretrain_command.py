@@ -32,12 +32,6 @@ def _later(ctx: click.Context, parameter: click.Parameter, value: object) -> Non
         raise NotYet(option=parameter.opts[0])
 
 
-def _schedule(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value == "wsd":
-        raise NotYet(option="--schedule wsd")
-    return value
-
-
 def _missing(option: str) -> click.MissingParameter:
     context = click.get_current_context()
     return click.MissingParameter(ctx=context, param_hint=f"'{option}'", param_type="option")
@@ -96,8 +90,7 @@ def _missing(option: str) -> click.MissingParameter:
 @click.option(
     "--schedule",
     type=click.Choice(["cosine", "constant", "wsd"]),
-    callback=_schedule,
-    help="Learning-rate schedule; wsd comes later and is refused. [default: cosine]",
+    help="After the warm-up: fall to a tenth, stay and fall in the last fifth, or stay. [default: cosine]",
 )
 @click.option("--seed", type=int, help="Of initialisation, data order, everything. [default: 42]")
 @click.option("--synthetic", is_flag=True, help="Scripted losses, no compute; every artifact says SYNTHETIC.")

@@ -7,21 +7,29 @@ from collections.abc import Sequence
 
 from apr.stepzero.gate import GateResult, verdict_of
 
+_DECAY_SHARE = 0.2  # of the updates, at the end of wsd (Haegele et al. 2024, arXiv:2405.18392)
 _FINAL_SHARE = 0.1  # of the peak, at the last update of a cosine (Hoffmann et al. 2022, arXiv:2203.15556)
 
 
 def telling_steps(num_steps: int, warmup_steps: int) -> list[int]:
-    """The updates at which a wrong schedule shows: first, end of the warm-up and after it, middle, last."""
+    """The updates at which a wrong schedule shows: first, end of the warm-up and after it, middle, late, last."""
     last = max(0, num_steps - 1)
-    return sorted({0, min(max(0, warmup_steps - 1), last), min(warmup_steps, last), last // 2, last})
+    ends = {0, min(max(0, warmup_steps - 1), last), min(warmup_steps, last), last}
+    return sorted({*ends, last // 2, last - last // 10})
 
 
 def implied_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int, schedule: str) -> float:
-    """What the options imply for an update, 0 for the first: linear up to the peak, then cosine or constant."""
+    """What the options imply for an update, 0 for the first: linear up to the peak, then as the schedule says."""
     if warmup_steps and step + 1 <= warmup_steps:
         return (step + 1) * peak / warmup_steps
     if schedule == "constant":
         return peak
+    if schedule == "wsd":
+        length = min(round(_DECAY_SHARE * num_steps), num_steps - warmup_steps)
+        left = num_steps - 1 - step  # updates after this one
+        if left >= length:
+            return peak
+        return peak - peak * math.sqrt((length - max(0, left)) / (length + 1))
     first, last = warmup_steps, num_steps - 1
     share = 1.0 if last <= first and step > first else (step - first) / max(1, last - first)
     floor = _FINAL_SHARE * peak
