@@ -17,7 +17,7 @@ import pytest
 
 from apr.aprfile.metadata import read_facts
 from apr.aprfile.reader import open_apr
-from apr.train.state import read_state, state_name
+from apr.train.run_state import read_state, state_name
 from command import Outcome
 from e2e.refusal import check_outcome, snapshot
 from tiny import make_shards, read_json

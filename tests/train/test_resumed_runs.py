@@ -18,8 +18,8 @@ from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
 from apr.train import pretrain as pretrain_module
+from apr.train import run_state as state_module
 from apr.train import saver as saver_module
-from apr.train import state as state_module
 from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures

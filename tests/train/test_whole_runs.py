@@ -29,8 +29,8 @@ from apr.train.estimate import estimate
 from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
+from apr.train.run_state import read_state, state_name
 from apr.train.spec import RunSpec
-from apr.train.state import read_state, state_name
 from apr.workflows.evaluating import evaluate_model
 from tiny import make_model, read_json
 

@@ -23,7 +23,8 @@ from apr.train.optimizer import build_optimizer, greatest_step, moments
 from apr.train.plan import RunPlan
 from apr.train.reporter import Reporter
 from apr.train.resume import Resumption
-from apr.train.state import OPTIMIZER, RunState, load_optimizer, state_name
+from apr.train.run_state import OPTIMIZER, RunState, state_name
+from apr.train.state import load_optimizer
 
 # Nats that the same weights may score differently on another number of threads or in another release: the noise of
 # docs/tolerance.md, ten times over in fp32. Where nothing differs the losses must be equal to the bit.

@@ -26,9 +26,9 @@ from apr.train.plan import RunPlan, check_fit, plan_warnings, required_memory_by
 from apr.train.reporter import Reporter, StepFigures
 from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
 from apr.train.run_dir import RunDir
+from apr.train.run_state import RunState, state_name
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
-from apr.train.state import RunState, state_name
 from apr.train.synthetic import run_synthetic
 
 

@@ -15,8 +15,8 @@ from apr.train.checkpoint import best_of, point_to_best
 from apr.train.errors import NothingToResume, ResumeDiffers
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
+from apr.train.run_state import RunState, clear_unfinished, read_state, saved_steps
 from apr.train.spec import RunSpec
-from apr.train.state import RunState, clear_unfinished, read_state, saved_steps
 
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
 INPUTS = "inputs.json"

@@ -7,8 +7,7 @@ byte, when the resumed run comes to the same step.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from apr.train.inputs import Inputs
 from apr.train.ledger import Ledger
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
-from apr.train.state import RunState, moment_tensors, read_state, saved_steps, state_name, write_state
-
-KEPT_STATES = 2  # the one before stays, in case the last is damaged
+from apr.train.run_state import RunState, forget
+from apr.train.state import moment_tensors, write_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +128,7 @@ class Saver:
             write_state(run_dir, state, made.moments, before_commit=lambda done: self._describe(made, done))
             self.committed.append(state.weights)
         self.last_step = state.step
-        forget(run_dir, self.plan, made.best[0] if made.best else None)
+        forget(run_dir, self.plan.keep, made.best[0] if made.best else None)
 
     def _describe(self, made: _Snapshot, state: RunState) -> None:
         digests = {"optimizer_state_sha": state.optimizer_state_sha, "file_digest": state.weights_digest}
@@ -144,33 +142,6 @@ def _best(ledger: Ledger, val: EvalLoss | None) -> tuple[str, int, float] | None
     if not ledger.val_losses and val is not None:  # a run without steps: its one checkpoint is the start
         return ledger.checkpoints[0], 0, val.loss
     return best_of(ledger.to_books())
-
-
-def forget(run_dir: Path, plan: RunPlan, best: str | None) -> None:
-    """Remove the states and checkpoints that the plan does not keep, once newer ones are whole."""
-    steps = saved_steps(run_dir)
-    for step in steps[:-KEPT_STATES]:
-        shutil.rmtree(run_dir / state_name(step), ignore_errors=True)
-    needed = {read_state(run_dir, step).weights for step in steps[-KEPT_STATES:]}
-    there = sorted(path.relative_to(run_dir).as_posix() for path in run_dir.glob("ckpt/*.apr"))
-    for name in removable(there, plan.keep, best):
-        if name not in needed:
-            (run_dir / name).unlink(missing_ok=True)
-
-
-def removable(names: Sequence[str], keep: str, best: str | None) -> list[str]:
-    """The checkpoints that `--keep` does not ask for.
-
-    Args:
-        names: of all checkpoints, oldest first.
-        keep: `all`, or `last:N` with or without `,best`.
-        best: the one with the lowest validation loss.
-    """
-    if keep == "all":
-        return []
-    last, _, also = keep.partition(",")
-    older = names[: -int(last.removeprefix("last:"))]
-    return [name for name in older if not (also == "best" and name == best)]
 
 
 def _metadata(ledger: Ledger, val: EvalLoss | None, noise: float) -> dict[str, Any]:

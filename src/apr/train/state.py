@@ -9,75 +9,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from apr.base.errors import AprError, CannotWrite
-from apr.base.files import canonical_json, fsync, read_json, replacing, sha256_bytes, sha256_file, write_json
+from apr.base.errors import CannotWrite
+from apr.base.files import fsync, replacing, sha256_file, write_json
 from apr.train.errors import CheckpointDiffers, StateBad
-
-FORMAT = "apr-state-1"
-OPTIMIZER, PROGRESS, WEIGHTS = "optimizer.safetensors", "progress.json", "model.apr"
-_UNFINISHED = ".unfinished-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """Where a run stands after a step."""
-
-    step: int
-    epoch: int  # of the last update, 1 for the first
-    cursor: int  # windows consumed
-    tokens_seen: int
-    weights: str  # the file of the weights, relative to the run directory
-    weights_digest: str  # its file digest
-    optimizer_state_sha: str  # SHA-256 of the optimizer's file
-    torch_rng: str  # state of the generator, hexadecimal
-    metrics_bytes: int  # length of metrics.jsonl
-    metrics_sha256: str  # of those bytes
-    books: dict[str, Any]  # of the ledger
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values, with a digest over them."""
-        values = {"format": FORMAT, **{field.name: getattr(self, field.name) for field in fields(self)}}
-        return {**values, "digest": sha256_bytes(canonical_json(values))}
-
-
-def state_name(step: int) -> str:
-    """The folder of a step's state, relative to the run directory."""
-    return f"state/step-{step:08d}"
-
-
-def saved_steps(run_dir: Path) -> list[int]:
-    """Steps whose states are whole, in order."""
-    names = (path.name.removeprefix("step-") for path in (run_dir / "state").glob("step-*"))
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def read_state(run_dir: Path, step: int) -> RunState:
-    """Read the state of a step.
-
-    Raises:
-        StateBad: it is damaged, or another program's.
-    """
-    path = run_dir / state_name(step) / PROGRESS
-    try:
-        document = read_json(path, "state of the run", "apr pretrain")
-        digest = document.pop("digest")
-        if document.pop("format") != FORMAT:
-            raise ValueError("another format than apr-state-1")
-        state = RunState(**document)
-        if state.to_dict()["digest"] != digest:
-            raise ValueError("its digest is not of what it says")
-    except (AprError, KeyError, TypeError, ValueError) as error:
-        raise StateBad(path=str(path), step=step, reason=str(error)) from error
-    return state
+from apr.train.run_state import OPTIMIZER, PROGRESS, UNFINISHED, WEIGHTS, RunState, state_name
 
 
 def moment_tensors(
@@ -174,7 +117,7 @@ def write_state(
         CannotWrite, CheckpointDiffers.
     """
     final = run_dir / state_name(state.step)
-    folder = final.parent / f"{_UNFINISHED}{final.name}"
+    folder = final.parent / f"{UNFINISHED}{final.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if write_weights is not None:
@@ -193,12 +136,3 @@ def write_state(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return state
-
-
-def clear_unfinished(run_dir: Path) -> None:
-    """Remove what a killed save left under temporary names; call it only while holding the directory."""
-    for folder in (run_dir / "state").glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(folder, ignore_errors=True)
-    for folder in (run_dir, run_dir / "ckpt", run_dir / "resumes"):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)

@@ -12,8 +12,7 @@ from apr.stepzero.gate import GateResult
 from apr.stepzero.verify import Check, compared, missing_gates, shown
 from apr.train.errors import LossDiverged, NotFinite, StateBad
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS
-from apr.train.saver import KEPT_STATES, removable
-from apr.train.state import OPTIMIZER, read_state, saved_steps, state_name
+from apr.train.run_state import KEPT_STATES, OPTIMIZER, read_state, removable, saved_steps, state_name
 from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
 
 
