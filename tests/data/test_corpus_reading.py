@@ -1,7 +1,6 @@
 """Documents come out byte for byte, in one order, and nothing bad goes unseen."""
 
 import gzip
-import hashlib
 import json
 import os
 import tracemalloc
@@ -11,7 +10,7 @@ import zstandard
 
 from apr.base.errors import AprError, BadOption, CannotRead, NotYet
 from apr.data import corpus
-from apr.data.corpus import CorpusDigest, read_corpus
+from apr.data.corpus import read_corpus
 from apr.data.errors import (
     CompressedFileBroken,
     CorpusMissing,
@@ -234,16 +233,3 @@ def test_what_is_not_there_is_refused(tmp_path):
     expected_error(BadOption, tmp_path, glob="")
     expected_error(BadOption, tmp_path, glob="/etc/*")
     expected_error(BadOption, tmp_path, on_bad="ignore")
-
-
-def digest_of(*documents: str) -> str:
-    digest = CorpusDigest()
-    for text in documents:
-        digest.add(text)
-    return digest.hexdigest()
-
-
-def test_the_corpus_digest_tells_texts_and_borders_and_order_apart():
-    assert digest_of("a", "b") != digest_of("ab")
-    assert digest_of("a", "b") != digest_of("b", "a")
-    assert digest_of("\u00e9") == hashlib.sha256(b"\x02\0\0\0\0\0\0\0\xc3\xa9").hexdigest()
