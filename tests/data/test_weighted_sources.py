@@ -68,7 +68,7 @@ def test_one_and_a_half_is_everything_and_then_that_half(tmp_path, book):
 def test_what_each_source_gave_is_recorded(tmp_path, book):
     other = tmp_path / "folder" / "notes"
     other.mkdir(parents=True)
-    (other / "a.txt").write_text("one text")
+    (other / "a.txt").write_text("text of notes")
     manifest, train, _ = encoded(tmp_path / "out", Source(path=book, weight=2), Source(path=other))
     assert [(source.name, source.weight) for source in manifest.sources] == [
         ("book.jsonl", 2.0),
@@ -76,8 +76,8 @@ def test_what_each_source_gave_is_recorded(tmp_path, book):
     ]
     sums = [(source.num_documents, source.num_tokens, source.num_bytes) for source in manifest.sources]
     size = sum(len(text) for text in KEPT * 2)
-    assert sums == [(2 * len(KEPT), size, size), (1, 8, 8)]
-    assert train[-1] == "one text"
+    assert sums == [(2 * len(KEPT), size, size), (1, 13, 13)]
+    assert train[-1] == "text of notes"
     assert (manifest.total_documents, manifest.empty_documents) == (2 * len(KEPT) + 1, 1)
 
 

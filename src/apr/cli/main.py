@@ -41,7 +41,7 @@ COMMANDS = {
     "data": (
         "apr.cli.data_commands",
         "data_group",
-        "Join the parts of a dataset.",
+        "Join the parts of a dataset, and see what it holds.",
     ),
     "pretrain": (
         "apr.cli.pretrain_command",
