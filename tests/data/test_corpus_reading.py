@@ -148,7 +148,7 @@ def test_a_binary_file_is_refused_or_counted(tmp_path):
     assert reader.counts.bad["not_utf8"] == 1
 
 
-@pytest.mark.parametrize("name", ["rows.parquet", "rows.PARQUET", "files.tar.gz", "files.zip"])
+@pytest.mark.parametrize("name", ["rows.arrow", "rows.ORC", "rows.parquet.gz", "files.tar.gz", "files.zip"])
 def test_a_format_of_a_later_release_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(b"PAR1 as text would pass")
     for on_bad in ("fail", "skip"):

@@ -21,7 +21,7 @@ from apr.workflows import auditing
 from apr.workflows.auditing import audit_dataset
 from tiny import make_tokenizer, words
 
-TEXTS = [words(number) for number in range(30)] + [words(3), words(4), words(3), "the long one " * 90]
+TEXTS = [words(number) for number in range(30)] + ["the long one " * 90, words(4), words(3), words(3)]
 
 
 def make(folder, texts=TEXTS, **options):

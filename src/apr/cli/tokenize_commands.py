@@ -48,8 +48,8 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
     metavar="PATH[:WEIGHT]",
     multiple=True,
     required=True,
-    help="Folder, text, .jsonl, .gz or .zst; may be given again. WEIGHT is how often its documents are taken: 0.5 "
-    "takes half of them, chosen by their hash, and 2 takes each twice; held-out ones are taken once.",
+    help="Folder, text, .jsonl, .gz, .zst or .parquet; may be given again. WEIGHT is how often its documents are "
+    "taken: 0.5 takes half of them, chosen by their hash, and 2 takes each twice; held-out ones are taken once.",
 )
 @click.option(
     "--tokenizer", type=click.Path(path_type=Path), required=True, help="Folder, tokenizer.json or .apr."
@@ -63,7 +63,10 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 )
 @click.option("--glob", default="**/*", show_default=True, help="Which files of a folder.")
 @click.option(
-    "--content-field", default="content", show_default=True, help="Field of a JSON line that holds the text."
+    "--content-field",
+    default="content",
+    show_default=True,
+    help="Field of a JSON line, or parquet column, with the text.",
 )
 @click.option(
     "--on-bad",

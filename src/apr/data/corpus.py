@@ -14,16 +14,17 @@ from typing import Any, BinaryIO
 
 from apr.base.errors import AprError, BadOption, NotYet
 from apr.data.errors import DocumentTooLarge
+from apr.data.parquet import parquet_rows
 from apr.data.records import BAD_KINDS, OnBad, field_text, text_of
 from apr.data.sources import CorpusFile, Source, checked_source, corpus_files
-from apr.data.spans import RECORDS, FileSpan, Portion, file_spans
+from apr.data.spans import PARQUET, RECORDS, FileSpan, Portion, file_spans
 from apr.data.streams import ByteStream, open_stream
 
 MAX_DOCUMENT_BYTES = 1 << 30  # tokenizers take some ten times a text's size in memory
 _BLOCK_BYTES = 1 << 20
 # Refused by name: read as text they would fail on some byte, which says less.
 _UNREAD = (
-    *(".parquet", ".arrow", ".feather", ".orc", ".avro", ".npy", ".npz"),
+    *(".arrow", ".feather", ".orc", ".avro", ".npy", ".npz"),
     *(".tar", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".lz4"),
 )
 
@@ -113,10 +114,12 @@ class CorpusReader:
 
     def _span_documents(self, span: FileSpan, at: Place) -> Iterator[Document]:
         path, suffix = span.file.path, span.file.content_suffix
-        if suffix in _UNREAD:
+        if suffix in _UNREAD or (suffix == PARQUET and span.file.is_compressed):
             # A path that was named is meant; only a folder's by-catch may be skipped.
             error = NotYet(option=f"reading {path} ({suffix})")
             self._bad("format_unread", error, span, is_fatal=span.file.is_named)
+        elif suffix == PARQUET:
+            yield from self._rows(span, at)
         elif suffix in RECORDS:
             with open_stream(path) as stream:
                 yield from self._records(span, stream, at)
@@ -139,6 +142,16 @@ class CorpusReader:
                 self._add_empty(span)
             else:
                 yield from self._document(span, at, content, origin, begin)
+
+    def _rows(self, span: FileSpan, at: Place) -> Iterator[Document]:
+        for row in parquet_rows(span.file.path, self._content_field, span.start, span.stop, at.record):
+            self.counts.bytes_done = self._begins[at.span] + row.offset - span.start
+            at = replace(at, record=row.number)
+            if isinstance(row.found, tuple):
+                self._bad(*row.found, span)
+            else:
+                _require_bounded(len(row.found), row.origin)
+                yield from self._document(span, at, row.found, row.origin)
 
     def _document(
         self, span: FileSpan, at: Place, content: bytes, origin: str, begin: int = 0
@@ -169,14 +182,15 @@ def read_corpus(
     on_bad: OnBad = "fail",
     portion: Portion | None = None,
 ) -> CorpusReader:
-    """Open a corpus: folders, text files (one document a file) and JSONL (one a line), plain, .gz or .zst.
+    """Open a corpus: folders, text files (one document a file), JSONL (one a line), plain, .gz or .zst, and
+    parquet (one a row).
 
     Args:
         sources: files and folders, read in the order given; a folder's files in the order of their relative
             paths. Linked folders inside a folder are not entered. A source with a weight above 1 is read again
             before the next one begins.
         glob: which files of a folder are read; a file that is named itself is always read.
-        content_field: the field of a JSONL record that holds the text.
+        content_field: the field of a JSONL record, or the parquet column, that holds the text.
         on_bad: `fail` stops at the first bad file or record, `skip` leaves it out and counts it.
         portion: read only this part, see `apr.data.spans`.
 

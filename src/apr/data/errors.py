@@ -462,3 +462,14 @@ class PartChanged(AprError):
     path: str
     found: str
     recorded: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ParquetBroken(AprError):
+    """A parquet file is cut off or damaged; what it lost is unknown, so none of it is skipped."""
+
+    id = "APR459"
+    text = "{path} does not read as parquet ({reason})"
+    help = "fetch or make the file again; --on-bad skip does not pass over it, as its loss cannot be counted"
+    path: str
+    reason: str

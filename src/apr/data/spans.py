@@ -1,10 +1,11 @@
 """How a corpus is read: which stretch of which file, how often, and which part of it one machine takes.
 
 All files in the order of reading, repeats included, are laid end to end as they are stored, and part i of n is the
-i-th of n equal stretches of those bytes. A record belongs to the part in which its first byte lies; a file that can
-only be read from its beginning (compressed, or one text) belongs as a whole to the part in which it begins. So the
-parts follow from the names and sizes of the files alone, no machine has to count documents that are another's, and
-the parts one after the other are the corpus, in its own order.
+i-th of n equal stretches of those bytes. A record belongs to the part in which its first byte lies, a row of a
+parquet file to that in which its row group begins; a file that can only be read from its beginning (compressed, or
+one text) belongs as a whole to the part in which it begins. So the parts follow from the names and sizes of the files
+alone, no machine has to count documents that are another's, and the parts one after the other are the corpus, in its
+own order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from apr.base.errors import BadOption
 from apr.data.sources import CorpusFile, Source
 
 RECORDS = (".jsonl", ".ndjson")
+PARQUET = ".parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,4 +99,4 @@ def _overlap(file: CorpusFile, repeat: int, first: int, last: int | None) -> Fil
 
 
 def _is_divisible(file: CorpusFile) -> bool:
-    return file.content_suffix in RECORDS and not file.is_compressed
+    return file.content_suffix in (*RECORDS, PARQUET) and not file.is_compressed
