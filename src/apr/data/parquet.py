@@ -42,7 +42,7 @@ def parquet_rows(path: Path, column: str, start: int, stop: int | None, behind: 
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+        with ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             yield from _rows(file, path, column, start, stop, behind)
     except (pyarrow.ArrowException, EOFError) as error:
         raise ParquetBroken(path=str(path), reason=_first_line(error)) from error
