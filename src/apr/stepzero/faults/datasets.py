@@ -53,15 +53,18 @@ def agreeing(change: Callable[[Tokens, Path], Tokens]) -> Callable[[Path], None]
     return edit
 
 
-def one_source(values: dict[str, Any], total_tokens: int, total_documents: int) -> dict[str, Any]:
-    """A source that gave all documents of a manifest."""
+def _agreeing_sources(values: dict[str, Any], total_tokens: int, total_documents: int) -> dict[str, Any]:
+    """One source that gave all documents of a manifest; a manifest of format 1 has none."""
+    if "sources" not in values:
+        return {}
     separators = {"after": total_documents, "between": total_documents - 1, "none": 0}[values["eos_policy"]]
-    return {
+    source = {
         **values["sources"][0],
         "num_documents": total_documents,
         "num_tokens": max(0, total_tokens - separators),
         "num_bytes": values["total_bytes"],
     }
+    return {"sources": [source]}
 
 
 def relabel(folder: Path) -> None:
@@ -84,7 +87,7 @@ def relabel(folder: Path) -> None:
         shard_count=len(shards),
         total_tokens=total_tokens,
         total_documents=total_documents,
-        sources=[one_source(values, total_tokens, total_documents)],
+        **_agreeing_sources(values, total_tokens, total_documents),
         documents_sha256=hashlib.sha256(documents).hexdigest(),
         max_token_id=greatest,
         vocab_size=max(values["vocab_size"], greatest + 1) if greatest < 1 << 31 else values["vocab_size"],
