@@ -128,6 +128,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, tiny_apr: Path, tiny_shar
     shutil.copytree(tiny_shards, folder / "shards")
     make_hf_folder(folder / "checkpoint")
     make_corpus(folder / "text")
+    for index in (1, 2):
+        source = ("--corpus", folder / "text", "--tokenizer", folder / "model.apr", "--part", f"{index}/2")
+        arguments = ("tokenize", "encode-corpus", *source, "-o", folder / f"part-{index}")
+        assert entry([*map(str, arguments)]) == 0
     (folder / "book.txt").write_text("the river holds the stone\n")
     places = ("--init", folder / "model.apr", "--dataset", folder / "shards", "--run-dir", folder / "run")
     assert entry(["pretrain", *map(str, places), *QUICK]) == 0

@@ -8,40 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apr.data.manifest import Manifest, ShardRecord, SplitRecord, shard_name
+from apr.data.manifest import Manifest, ShardRecord, SourceRecord, SplitRecord, shard_name
 from apr.data.shards import TokenDataset
-from apr.tokenizer.definition import TokenizerDefinition
-
-END_OF_TEXT = 256
-
-
-class ByteTokenizer:
-    """One id a byte; 256 ends a text."""
-
-    unknown_id = None
-
-    def __init__(self, end_of_text_id=END_OF_TEXT, max_id=END_OF_TEXT, normalizer=None):
-        self.definition = TokenizerDefinition(
-            json_text=json.dumps({"normalizer": normalizer, "model": {}}),
-            end_of_text_id=end_of_text_id,
-            end_of_text_reason="test",
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-        self.max_id = max_id
-        self.vocab_size = max_id + 1
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def encode_batch(self, texts):
-        return [self.encode(text) for text in texts]
-
-    def decode(self, ids):
-        return bytes(ids).decode(errors="replace")
-
-    def normalize(self, text):
-        return text
+from byte_tokenizer import ByteTokenizer
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +27,7 @@ def _manifest(pieces, starts=(0,), vocab_size=1000, **changes):
     stored = [np.asarray(piece, dtype="<u4").tobytes() for piece in pieces]
     offsets = b"".join(struct.pack("<Q", start) for start in starts)
     values = {
-        "format_version": 1,
+        "format_version": 2,
         "status": "complete",
         "producer_version": "apr test",
         "tokenizer_sha256": "a" * 64,
@@ -83,7 +52,16 @@ def _manifest(pieces, starts=(0,), vocab_size=1000, **changes):
         "documents_sha256": sha256(offsets).hexdigest(),
         "elapsed_s": 1.5,
     }
-    return Manifest(**{**values, **changes}), stored, offsets
+    values |= changes
+    separators = {"after": len(starts), "between": len(starts) - 1, "none": 0}[values["eos_policy"]]
+    source = SourceRecord(
+        name="text",
+        weight=1.0,
+        num_documents=values["total_documents"],
+        num_tokens=values["total_tokens"] - separators,
+        num_bytes=values["total_bytes"],
+    )
+    return Manifest(**{"sources": (source,), **values}), stored, offsets
 
 
 @pytest.fixture(scope="session")

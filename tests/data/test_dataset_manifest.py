@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from apr.base.files import canonical_json, sha256_bytes
 from apr.data.errors import ManifestFieldMissing, ManifestFieldUnknown, ManifestValueBad
 from apr.data.manifest import parse_manifest, shard_name
 
@@ -36,7 +37,8 @@ def test_every_field_must_be_there(manifest):
     paths += [f"split.{name}" for name in manifest.to_dict()["split"]]
     paths += [f"shards.1.{name}" for name in manifest.to_dict()["shards"][1]]
     paths.remove("format_version")  # tested below: another version is another error
-    assert len(paths) == 20 + 4 + 3
+    paths += [f"sources.0.{name}" for name in manifest.to_dict()["sources"][0]]
+    assert len(paths) == 21 + 4 + 3 + 5
     for path in paths:
         with pytest.raises(ManifestFieldMissing) as caught:
             parse_manifest(changed(manifest, path, ...), "test")
@@ -51,7 +53,7 @@ def test_an_unknown_field_is_refused_with_the_nearest(manifest, path):
 
 
 BAD_VALUES = [
-    *[("format_version", value) for value in (0, 2, ...)],
+    *[("format_version", value) for value in (0, 3, True, 1.0, ...)],
     *[("status", value) for value in ("done", None, 1)],
     *[("tokenizer_sha256", value) for value in ("A" * 64, "a" * 63, None, 5, "a" * 64 + "\n")],
     *[("corpus_sha256", ""), ("documents_sha256", "x"), ("shards.0.sha256", "g" * 64)],
@@ -73,6 +75,10 @@ BAD_VALUES = [
         ("split.rule", 1),
     ],
     *[("bad", {}), ("bad", None), ("bad.not_utf8", -1), ("bad.other", 0)],
+    *[("sources", value) for value in ([], None, {}, ["text"])],
+    *[("sources.0.weight", value) for value in (-1.0, "1", None, True)],
+    *[("sources.0.num_documents", value) for value in (1, 3, -2, "2")],
+    *[("sources.0.num_tokens", 4), ("sources.0.num_bytes", 2), ("sources.0.name", None)],
     *[("shards", value) for value in ([], None, {}, ["shard-00000.bin"])],
     *[("shards.0.name", value) for value in ("../shard-00000.bin", "shard-00001.bin", "shard-0.bin", None)],
     *[("shards.0.num_tokens", value) for value in (0, -3, "3", 4)],
@@ -101,6 +107,26 @@ def test_the_digest_is_of_everything_but_the_time(make_manifest):
     digests = {make_manifest([[1, 2, 3]], **{name: value}).digest for name, value in changes.items()}
     digests |= {make_manifest([[1, 2, 4]]).digest, base.digest}
     assert len(digests) == len(changes) + 2
+
+
+def test_version_1_is_read_as_strictly_and_keeps_its_digest(manifest):
+    old = {**manifest.to_dict(), "format_version": 1}
+    with pytest.raises(ManifestFieldUnknown):
+        parse_manifest(old, "test")
+    del old["sources"]
+    read = parse_manifest(old, "test")
+    assert read.to_dict() == old
+    assert read.digest == sha256_bytes(canonical_json({**old, "elapsed_s": 0.0}))
+    with pytest.raises(ManifestFieldMissing):
+        parse_manifest(changed(read, "bad", ...), "test")
+
+
+def test_the_sources_add_up_with_the_separators(make_manifest):
+    for policy, tokens in (("after", 3), ("between", 4), ("none", 5)):
+        eos = None if policy == "none" else 7
+        made = make_manifest([[1, 2, 3], [4, 5]], starts=(0, 2), eos_policy=policy, eos_token_id=eos)
+        assert made.sources[0].num_tokens == tokens
+        assert parse_manifest(made.to_dict(), "test") == made
 
 
 def test_shard_names_sort_in_order():

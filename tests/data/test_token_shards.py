@@ -64,7 +64,7 @@ FAULTS = {
     "manifest cut off": (BadJson, lambda d: (d / "manifest.json").write_text("{")),
     "manifest of another version": (
         ManifestValueBad,
-        lambda d: (d / "manifest.json").write_text('{"format_version": 2}'),
+        lambda d: (d / "manifest.json").write_text('{"format_version": 3}'),
     ),
     "shard gone": (ShardMissing, lambda d: (d / "shard-00002.bin").unlink()),
     "odd size": (ShardNotWhole, lambda d: (d / "shard-00001.bin").write_bytes(b"\1\0\0")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -144,6 +145,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing (see `replacing`)."""
     with replacing(path) as stream:
         stream.write(content)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file as a whole or not at all (see `replacing`)."""
+    with replacing(path) as stream, source.open("rb") as content:
+        shutil.copyfileobj(content, stream, _BLOCK_BYTES)
 
 
 def write_json(path: Path, value: Any) -> None:

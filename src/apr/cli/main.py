@@ -38,6 +38,11 @@ COMMANDS = {
         "tokenize_group",
         "Take over a tokenizer, and turn a corpus into token shards.",
     ),
+    "data": (
+        "apr.cli.data_commands",
+        "data_group",
+        "Join the parts of a dataset, and see what it holds.",
+    ),
     "pretrain": (
         "apr.cli.pretrain_command",
         "pretrain_command",

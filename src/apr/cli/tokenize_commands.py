@@ -45,10 +45,11 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 @tokenize_group.command("encode-corpus")
 @click.option(
     "--corpus",
-    type=click.Path(path_type=Path),
+    metavar="PATH[:WEIGHT]",
     multiple=True,
     required=True,
-    help="Folder, text, .jsonl, .gz or .zst; may be given again.",
+    help="Folder, text, .jsonl, .gz, .zst or .parquet; may be given again. WEIGHT is how often its documents are "
+    "taken: 0.5 takes half of them, chosen by their hash, and 2 takes each twice; held-out ones are taken once.",
 )
 @click.option(
     "--tokenizer", type=click.Path(path_type=Path), required=True, help="Folder, tokenizer.json or .apr."
@@ -62,7 +63,10 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 )
 @click.option("--glob", default="**/*", show_default=True, help="Which files of a folder.")
 @click.option(
-    "--content-field", default="content", show_default=True, help="Field of a JSON line that holds the text."
+    "--content-field",
+    default="content",
+    show_default=True,
+    help="Field of a JSON line, or parquet column, with the text.",
 )
 @click.option(
     "--on-bad",
@@ -89,14 +93,22 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the split.")
 @click.option("--shard-tokens", type=int, default=10_000_000, show_default=True, help="Tokens of a shard.")
-@click.option("--force", is_flag=True, help="Replace a dataset that is there.")
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Encode only part I of N, on this machine; `apr data merge` makes the dataset of all of them.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace a dataset that is there, or begin an unfinished one anew."
+)
 @format_option
 def encode_corpus_command(
-    output_format: str, corpus: tuple[Path, ...], tokenizer: Path, output: Path, **options: Any
+    output_format: str, corpus: tuple[str, ...], tokenizer: Path, output: Path, **options: Any
 ) -> None:
     """Turn a corpus into token shards, split by document hash, on all cores.
 
-    A sample of documents is decoded back and compared while it runs; a difference stops it.
+    A sample of documents is decoded back and compared while it runs; a difference stops it. When it is killed or
+    interrupted, the same command goes on where it stopped, to the same bytes.
 
     \b
     Example:
@@ -104,18 +116,39 @@ def encode_corpus_command(
     """
     with screen() as shown:
         result = encode(list(corpus), tokenizer, output, on_progress=shown.phase, **options)
-    emit(result, output_format, _render_dataset)
+    emit(result, output_format, _render_part if "part" in result else render_dataset)
 
 
-def _render_dataset(result: dict[str, Any]) -> str:
+def _render_part(result: dict[str, Any]) -> str:
+    part = result["part"]
+    return (
+        f"{part['path']}: part {part['index']} of {part['count']}, {part['total_tokens']:,} tokens of "
+        f"{part['total_documents']:,} documents\n" + _render_counts(result)
+    )
+
+
+def render_dataset(result: dict[str, Any]) -> str:
+    """Say what was written: its folders, sources and counts."""
     lines = [
         f"{part['path']}: {part['total_tokens']:,} tokens of {part['total_documents']:,} documents in "
         f"{part['shard_count']} shards"
         for part in (result["train"], result["validation"])
         if part
     ]
-    lines.append(
+    if len(result["sources"]) > 1:
+        lines += [
+            f"  {source['name']}: {source['num_tokens']:,} tokens of {source['num_documents']:,} documents, "
+            f"weight {source['weight']:g}"
+            for source in result["sources"]
+        ]
+    lines.append(_render_counts(result))
+    return "\n".join(lines)
+
+
+def _render_counts(result: dict[str, Any]) -> str:
+    before = result["tokens_before"]
+    return (
         f"{result['round_trips']:,} documents decoded back and equal; {result['tokens_per_sec']:,.0f} tokens/s; "
         f"{result['skipped']} bad, {result['empty']} empty"
+        + (f"; went on behind {before:,} tokens of a run that was stopped" if before else "")
     )
-    return "\n".join(lines)

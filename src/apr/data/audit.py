@@ -6,7 +6,7 @@ plausible numbers; that the ids decode back to the text is what tells it from th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ AUDIT_FIRST = 64  # every one of the first documents is decoded back
 AUDIT_EVERY = 256  # and after them one in so many
 MAX_UNKNOWN_FRACTION = 0.01
 _EXCERPT_CHARACTERS = 16
+_COUNTERS = ("num_documents", "num_round_trips", "num_tokens", "num_unknown")
 
 
 class EncodingAudit:
@@ -29,6 +30,16 @@ class EncodingAudit:
         self.num_round_trips = 0
         self.num_tokens = 0
         self.num_unknown = 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted so far, for a journal."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
+    def take_up(self, counters: Mapping[str, int]) -> None:
+        """Count on from what another audit of the same documents had counted."""
+        for name in _COUNTERS:
+            setattr(self, name, counters[name])
 
     def check(self, document: Document, ids: Sequence[int]) -> np.ndarray:
         """Check the ids of the next document.
@@ -55,10 +66,7 @@ class EncodingAudit:
         Raises:
             UnknownTokens: more than MAX_UNKNOWN_FRACTION of its tokens are the unknown token.
         """
-        if self.num_unknown > MAX_UNKNOWN_FRACTION * self.num_tokens:
-            raise UnknownTokens(
-                num_unknown=self.num_unknown, num_tokens=self.num_tokens, limit=f"{MAX_UNKNOWN_FRACTION:.0%}"
-            )
+        require_known(self.num_unknown, self.num_tokens)
 
     def _check_round_trip(self, document: Document, ids: Sequence[int]) -> None:
         expected, found = self._tokenizer.normalize(document.text), self._tokenizer.decode(list(ids))
@@ -72,6 +80,17 @@ class EncodingAudit:
                 expected=repr(expected[position:end]),
                 found=repr(found[position:end]),
             )
+
+
+def require_known(num_unknown: int, num_tokens: int) -> None:
+    """Refuse a corpus that the vocabulary does not spell.
+
+    Raises:
+        UnknownTokens: more than MAX_UNKNOWN_FRACTION of its tokens are the unknown token.
+    """
+    if num_unknown > MAX_UNKNOWN_FRACTION * num_tokens:
+        limit = f"{MAX_UNKNOWN_FRACTION:.0%}"
+        raise UnknownTokens(num_unknown=num_unknown, num_tokens=num_tokens, limit=limit)
 
 
 def id_bound(tokenizer: Tokenizer) -> int:

@@ -1,56 +1,36 @@
-"""Text to token shards: read, split, encode, check, write."""
+"""Text to token shards: read, split, encode, check, write; and go on where an encoder was stopped."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from apr.base.errors import BadOption, CannotWrite, Interrupted
-from apr.data.audit import EncodingAudit, checked_ids, id_bound
-from apr.data.corpus import CorpusDigest, CorpusReader, Document, OnBad, ReadCounts, read_corpus
-from apr.data.errors import CorpusEmpty, EndOfTextMissing, SplitEmpty
-from apr.data.manifest import (
-    COMPLETE,
-    EOS_POLICIES,
-    FORMAT_VERSION,
-    PRODUCER_VERSION,
-    Manifest,
-    SplitRecord,
-)
-from apr.data.part import Part
-from apr.data.split import SPLIT_RULE, check_fraction, is_validation
-from apr.data.writer import discard_unfinished, remove_dataset, require_free
-from apr.tokenizer.definition import TokenizerDefinition
+from apr.data.assembly import VALIDATION_FOLDER, Assembly
+from apr.data.audit import EncodingAudit
+from apr.data.corpus import CorpusReader, Place, ReadCounts, read_corpus
+from apr.data.encode_options import EncodeOptions, check_options, layout_of, manifest_facts, plan_of
+from apr.data.errors import EncodingStateBroken
+from apr.data.facts import complete_facts, require_both_sides, require_text
+from apr.data.journal import Journal, only_encoder, read_journal, require_same_plan, write_journal
+from apr.data.ledger import Entry
+from apr.data.manifest import COMPLETE, PART, Manifest, read_manifest
+from apr.data.part_record import PartRecord, read_part, write_part
+from apr.data.selection import Chosen, chosen_documents
+from apr.data.sources import Source
+from apr.data.spans import Portion
+from apr.data.writer import discard_unfinished, remove_state, require_free, status_of
 from apr.tokenizer.engine import Tokenizer
 
-VALIDATION_FOLDER = "val"
 _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4 << 20  # bounds memory: ids take some ten times their text as Python integers
+_JOURNAL_EVERY_S = 10.0  # what a kill can cost; a journal takes some hundredths of a second
 
-EosPolicy = Literal["after", "between", "none"]
 OnProgress = Callable[[int, int | None, int], None]  # bytes done, bytes in all if known, tokens so far
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeOptions:
-    """How a corpus is encoded."""
-
-    eos_policy: EosPolicy = (
-        "after"  # where the end-of-text id goes; after, so that the last document ends too
-    )
-    shard_tokens: int = 10_000_000  # 40 MB: few files, and one is hashed in a blink
-    val_fraction: float = 0.02  # of the documents
-    seed: int = 42  # of the split
-    glob: str = "**/*"
-    content_field: str = "content"
-    on_bad: OnBad = "fail"
-    seq_length_hint: int | None = None  # recorded for whoever trains on it; changes nothing here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +42,8 @@ class EncodeResult:
     counts: ReadCounts
     num_round_trips: int  # documents that were decoded back and compared
     num_unknown: int | None  # unknown tokens; None when the tokenizer has no unknown token
-    elapsed_s: float
+    elapsed_s: float  # in all sittings
+    num_tokens_before: int = 0  # that an encoder which was stopped had left
 
     @property
     def unknown_fraction(self) -> float | None:
@@ -74,7 +55,7 @@ class EncodeResult:
 
 
 def encode_corpus(
-    paths: Sequence[Path],
+    sources: Sequence[Path | Source],
     tokenizer: Tokenizer,
     out: Path,
     *,
@@ -84,166 +65,250 @@ def encode_corpus(
 ) -> EncodeResult:
     """Encode a corpus into the dataset folder `out`, its held-out documents into `out/val`.
 
-    Both folders say "in progress" until everything is written. On any error what was written is removed; after a
-    kill they keep saying so, every reader refuses them, and the next run replaces them.
+    Both folders say "in progress" until everything is written. On an error what was written is removed. After a kill
+    or Ctrl-C they keep saying so, every reader refuses them, and the next call with the same arguments goes on where
+    it stopped; the bytes are those of one undisturbed run, apart from the seconds it took.
 
     Args:
-        paths: folders and files, see `apr.data.corpus.read_corpus`.
+        sources: folders and files, see `apr.data.corpus.read_corpus`.
         tokenizer: encodes a batch of documents at once, on all cores.
         out: must be new, empty or an unfinished dataset.
         options: how.
-        force: replace whatever dataset `out` holds.
+        force: replace whatever dataset `out` holds, an unfinished one too.
         on_progress: called after every batch.
 
     Raises:
-        BadOption, EndOfTextMissing, OutputExists, CorpusMissing, GlobMatchesNothing: before `out` is touched.
-        CorpusEmpty, SplitEmpty, RoundTripBroken, UnknownTokens, TokenIdTooLarge, CannotWrite, Interrupted,
-        and what reading the corpus raises: nothing of the dataset is left.
+        BadOption, EndOfTextMissing, OutputExists, CorpusMissing, GlobMatchesNothing, EncodingDiffers, EncodingRuns,
+        EncodingStateBroken: before anything in `out` is changed.
+        CorpusEmpty, SplitEmpty, RoundTripBroken, UnknownTokens, TokenIdTooLarge, CannotWrite, and what reading the
+        corpus raises: nothing of the dataset is left.
+        Interrupted: what is in the journal is left, if there is one.
     """
-    _check_options(options)
-    eos_token_id = _end_of_text(tokenizer, options.eos_policy)
-    reader = read_corpus(paths, glob=options.glob, content_field=options.content_field, on_bad=options.on_bad)
-    _require_apart(out, reader)
-    require_free(out, force=force)
-    try:
-        return _Encoding(reader, tokenizer, options, eos_token_id).run(out, on_progress)
-    except BaseException as error:
-        with suppress(CannotWrite):  # marked in progress is as good, and the error itself must be heard
-            discard_unfinished(out, out / VALIDATION_FOLDER)
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(signal="Ctrl-C", kept="no shard was kept; run it again") from error
-        raise
+    encoding = _Encoding(sources, tokenizer, out, options, None)
+    encoding.run(force=force, on_progress=on_progress)
+    return encoding.result()
+
+
+def encode_part(
+    sources: Sequence[Path | Source],
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    options: EncodeOptions,
+    portion: Portion,
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> PartRecord:
+    """Encode one part of a corpus into `out`, for `apr.data.merge.merge_parts`; otherwise as `encode_corpus`.
+
+    A part may be empty, and has no separators: where they go depends on its neighbours.
+
+    Args:
+        portion: which part.
+    """
+    encoding = _Encoding(sources, tokenizer, out, options, portion)
+    encoding.run(force=force, on_progress=on_progress)
+    return read_part(out)
 
 
 class _Encoding:
-    """One run of `encode_corpus`: what its batches share."""
+    """One call of `encode_corpus` or `encode_part`: what its batches share."""
 
     def __init__(
-        self, reader: CorpusReader, tokenizer: Tokenizer, options: EncodeOptions, eos_token_id: int | None
+        self,
+        sources: Sequence[Path | Source],
+        tokenizer: Tokenizer,
+        out: Path,
+        options: EncodeOptions,
+        portion: Portion | None,
     ) -> None:
-        self._reader = reader
-        self._tokenizer = tokenizer
-        self._options = options
-        self._eos_token_id = eos_token_id
+        check_options(options)
+        self._reader = read_corpus(
+            sources,
+            glob=options.glob,
+            content_field=options.content_field,
+            on_bad=options.on_bad,
+            portion=portion,
+        )
+        self._layout = layout_of(options, tokenizer, self._reader)
+        self._plan = plan_of(options, self._layout, self._reader, portion)
+        self._tokenizer, self._out, self._options, self._portion = tokenizer, out, options, portion
         self._audit = EncodingAudit(tokenizer)
-        self._corpus = CorpusDigest()
-        self._started_s = time.monotonic()
+        self._started_s = self._journaled_s = time.monotonic()
+        self._tokens_before = 0
+        _require_apart(out, self._reader)
 
-    def run(self, out: Path, on_progress: OnProgress | None) -> EncodeResult:
-        with ExitStack() as stack:
-            train = stack.enter_context(self._part(out))
-            validation: Part | None = None
-            remove_dataset(out / VALIDATION_FOLDER)
-            if self._options.val_fraction:
-                validation = stack.enter_context(self._part(out / VALIDATION_FOLDER))
-            for batch in _batches(self._reader):
-                self._add_batch(batch, train, validation)
-                if on_progress is not None:
-                    counts = self._reader.counts
-                    on_progress(counts.bytes_done, self._reader.bytes_total, self._audit.num_tokens)
-            self._judge(train, validation)
-            # The training folder holds the other, so it is sealed last: complete there means complete.
-            held_out = None if validation is None else self._seal(validation, "validation")
-            return self._result(self._seal(train, "train"), held_out)
+    def run(self, *, force: bool, on_progress: OnProgress | None) -> None:
+        if not force and self._is_finished():
+            return
+        require_free(self._out, force=force)
+        with only_encoder(self._out):
+            journal = None if force else self._journal_found()
+            try:
+                self._encode(journal, on_progress)
+            except KeyboardInterrupt as error:
+                raise self._interrupted() from error
+            except EncodingStateBroken:
+                raise  # what is left may be of use to somebody, and only --force removes it
+            except BaseException:
+                self._discard()
+                raise
 
-    def _part(self, folder: Path) -> Part:
-        return Part(
-            folder,
-            shard_tokens=self._options.shard_tokens,
-            tokenizer_sha256=self._tokenizer.definition.sha256,
-            eos_policy=self._options.eos_policy,
-            eos_token_id=self._eos_token_id,
-        )
-
-    def _add_batch(self, batch: list[Document], train: Part, validation: Part | None) -> None:
-        encoded = self._tokenizer.encode_batch([document.text for document in batch])
-        for document, ids in zip(batch, encoded, strict=True):
-            checked = self._audit.check(document, ids)
-            num_bytes = self._corpus.add(document.text)
-            is_held_out = is_validation(document.text, self._options.seed, self._options.val_fraction)
-            part = validation if validation is not None and is_held_out else train
-            part.add(checked, num_bytes)
-
-    def _judge(self, train: Part, validation: Part | None) -> None:
-        counts = self._reader.counts
-        if not self._audit.num_tokens:
-            raise CorpusEmpty(
-                num_files=counts.num_files, num_empty=counts.num_empty, num_skipped=counts.num_skipped
-            )
-        self._audit.finish()
-        if not train.num_tokens or (validation is not None and not validation.num_tokens):
-            raise SplitEmpty(
-                fraction=self._options.val_fraction,
-                num_train=train.num_documents,
-                num_validation=0 if validation is None else validation.num_documents,
-            )
-
-    def _seal(self, part: Part, name: str) -> Manifest:
-        options, counts, definition = self._options, self._reader.counts, self._tokenizer.definition
-        return part.seal(
-            format_version=FORMAT_VERSION,
-            status=COMPLETE,
-            producer_version=PRODUCER_VERSION,
-            tokenizer_sha256=definition.sha256,
-            normalization=_normalization(definition),
-            vocab_size=id_bound(self._tokenizer),
-            eos_policy=options.eos_policy,
-            eos_token_id=self._eos_token_id,
-            corpus_sha256=self._corpus.hexdigest(),
-            bad=dict(counts.bad),
-            empty_documents=counts.num_empty,
-            split=SplitRecord(
-                rule=SPLIT_RULE, seed=options.seed, fraction=float(options.val_fraction), part=name
-            ),
-            seq_length_hint=options.seq_length_hint,
-            elapsed_s=round(time.monotonic() - self._started_s, 3),
-        )
-
-    def _result(self, train: Manifest, validation: Manifest | None) -> EncodeResult:
+    def result(self) -> EncodeResult:
+        validation = read_manifest(self._out / VALIDATION_FOLDER) if self._layout.has_validation else None
         return EncodeResult(
-            train=train,
+            train=read_manifest(self._out),
             validation=validation,
             counts=self._reader.counts,
             num_round_trips=self._audit.num_round_trips,
             num_unknown=None if self._tokenizer.unknown_id is None else self._audit.num_unknown,
-            elapsed_s=time.monotonic() - self._started_s,
+            elapsed_s=self._elapsed_s,
+            num_tokens_before=self._tokens_before,
         )
 
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
 
-def _batches(reader: CorpusReader) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+    def _is_finished(self) -> bool:
+        """Whether an encoder of the same was stopped behind its last step, but for clearing up."""
+        if status_of(self._out) not in (COMPLETE, PART):
+            return False
+        journal = read_journal(self._out)
+        is_same = journal is not None and journal.plan == self._plan
+        if journal is not None and is_same:
+            self._take_up(journal)
+        if is_same or journal is None:
+            remove_state(self._out)
+        return is_same
+
+    def _journal_found(self) -> Journal | None:
+        journal = read_journal(self._out)
+        if journal is not None:
+            require_same_plan(self._out, journal.plan, self._plan)
+        return journal
+
+    def _encode(self, journal: Journal | None, on_progress: OnProgress | None) -> None:
+        place, counts = Place(), ReadCounts()
+        if journal is not None:
+            self._take_up(journal)
+            place, counts = journal.place, journal.counts
+        # A part has no separators, see `encode_part`.
+        layout = (
+            replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
+        )
+        with Assembly(self._out, layout, journal.assembly if journal else None) as assembly:
+            for batch in _batches(self._chosen(place, counts)):
+                self._add_batch(batch, assembly)
+                if time.monotonic() - self._journaled_s >= _JOURNAL_EVERY_S:
+                    self._write_journal(assembly)
+                if on_progress is not None:
+                    done = self._reader.counts.bytes_done
+                    on_progress(done, self._reader.bytes_total, self._audit.num_tokens)
+            self._write_journal(assembly)
+            self._finish(assembly)
+        remove_state(self._out)
+
+    def _chosen(self, place: Place, counts: ReadCounts) -> Iterator[Chosen]:
+        return chosen_documents(
+            self._reader.read_from(place, counts),
+            self._reader.sources,
+            seed=self._options.seed,
+            val_fraction=self._options.val_fraction,
+        )
+
+    def _add_batch(self, batch: list[Chosen], assembly: Assembly) -> None:
+        encoded = self._tokenizer.encode_batch([chosen.document.text for chosen in batch])
+        for chosen, ids in zip(batch, encoded, strict=True):
+            checked = self._audit.check(chosen.document, ids)
+            entry = Entry(
+                sha256=chosen.sha256,
+                num_bytes=chosen.num_bytes,
+                num_tokens=len(checked),
+                source=chosen.document.source,
+                repeat=chosen.document.repeat,
+                is_validation=chosen.is_validation,
+            )
+            assembly.add(entry, checked)
+
+    def _finish(self, assembly: Assembly) -> None:
+        if self._portion is not None:
+            self._finish_part(assembly, self._portion)
+            return
+        require_text(self._reader.counts, self._audit.num_tokens)
+        self._audit.finish()
+        require_both_sides(self._options.val_fraction, assembly.sides)
+        facts = manifest_facts(self._options, self._tokenizer)
+        assembly.seal(
+            self._options.split, **facts, **complete_facts(self._reader.counts, elapsed_s=self._elapsed_s)
+        )
+
+    def _finish_part(self, assembly: Assembly, portion: Portion) -> None:
+        ledger_sha256 = assembly.seal_files()
+        record = PartRecord(
+            index=portion.index,
+            count=portion.count,
+            plan=self._plan,
+            layout=self._layout,
+            split=self._options.split,
+            facts=manifest_facts(self._options, self._tokenizer),
+            counts=self._reader.counts,
+            audit=self._audit.counters,
+            has_unknown=self._tokenizer.unknown_id is not None,
+            assembly=assembly.state,
+            ledger_sha256=ledger_sha256,
+            elapsed_s=round(self._elapsed_s, 3),
+        )
+        write_part(self._out, record)
+
+    def _take_up(self, journal: Journal) -> None:
+        self._audit.take_up(journal.audit)
+        self._reader.counts = journal.counts
+        self._started_s -= journal.elapsed_s
+        self._tokens_before = self._audit.num_tokens
+
+    def _write_journal(self, assembly: Assembly) -> None:
+        journal = Journal(
+            plan=self._plan,
+            place=self._reader.place,
+            counts=self._reader.counts,
+            audit=self._audit.counters,
+            assembly=assembly.sync(),
+            elapsed_s=self._elapsed_s,
+        )
+        write_journal(self._out, journal)
+        self._journaled_s = time.monotonic()
+
+    def _interrupted(self) -> Interrupted:
+        if self._is_journaled():
+            return Interrupted(
+                signal="Ctrl-C", kept="the shards so far are kept; run the same command again to go on"
+            )
+        self._discard()
+        return Interrupted(signal="Ctrl-C", kept="no shard was kept; run it again")
+
+    def _is_journaled(self) -> bool:
+        with suppress(Exception):  # a broken one is as good as none: it cannot be gone on from
+            return read_journal(self._out) is not None
+        return False
+
+    def _discard(self) -> None:
+        with suppress(CannotWrite):  # marked in progress is as good, and the error itself must be heard
+            discard_unfinished(self._out, self._out / VALIDATION_FOLDER)
+
+
+def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
+    """Documents in handfuls; at the end of each the reader stands right behind its last document."""
+    batch: list[Chosen] = []
     characters = 0
-    for document in reader:
-        if batch and characters + len(document.text) > _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) == _BATCH_DOCUMENTS:
+    for chosen in documents:
+        batch.append(chosen)
+        characters += len(chosen.document.text)
+        if len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _check_options(options: EncodeOptions) -> None:
-    check_fraction(options.val_fraction)
-    if options.eos_policy not in EOS_POLICIES:
-        raise BadOption(option="--eos", value=options.eos_policy, limit=", ".join(EOS_POLICIES))
-    if options.shard_tokens < 1:
-        raise BadOption(option="--shard-tokens", value=str(options.shard_tokens), limit="at least 1")
-    if options.seq_length_hint is not None and options.seq_length_hint < 1:
-        raise BadOption(option="seq_length_hint", value=str(options.seq_length_hint), limit="at least 1")
-
-
-def _end_of_text(tokenizer: Tokenizer, policy: str) -> int | None:
-    if policy == "none":
-        return None
-    token_id = tokenizer.definition.end_of_text_id
-    if token_id is None:
-        raise EndOfTextMissing(policy=policy)
-    checked_ids([token_id], id_bound(tokenizer), "the end-of-text token")
-    return token_id
 
 
 def _require_apart(out: Path, reader: CorpusReader) -> None:
@@ -254,9 +319,3 @@ def _require_apart(out: Path, reader: CorpusReader) -> None:
             raise BadOption(
                 option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
             )
-
-
-def _normalization(definition: TokenizerDefinition) -> str:
-    """What the tokenizer does to text before it splits it, in a word; its sha256 pins the rest."""
-    normalizer = json.loads(definition.json_text).get("normalizer")
-    return "none" if normalizer is None else str(normalizer["type"])

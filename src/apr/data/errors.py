@@ -189,7 +189,7 @@ class DatasetUnfinished(AprError):
 
     id = "APR436"
     text = "the dataset {folder} is not finished: its manifest says that it is in progress"
-    help = "wait for its encoder, or run `apr tokenize encode-corpus` again, which replaces it"
+    help = "wait for its encoder, or run `apr tokenize encode-corpus` again, which goes on where it stopped"
     folder: str
 
 
@@ -348,5 +348,128 @@ class ShardChangedInUse(AprError):
     id = "APR451"
     text = "{path} changed while the run was reading it ({reason})"
     help = "the last checkpoint is whole: put the shard back, and go on with --resume"
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EncodingDiffers(AprError):
+    """The folder holds an encoding that was stopped, and it is not the one that this command would go on with."""
+
+    id = "APR450"
+    text = "{folder} holds an unfinished encoding with another {field}: {found}, not {given}"
+    help = "run the command that began it, which goes on where it stopped, or give --force to begin anew"
+    exit_code = EXIT_NO_ANSWER
+    folder: str
+    field: str
+    found: str
+    given: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EncodingStateBroken(AprError):
+    """What a stopped encoder left is not what it had put on the disk, so nobody can go on from it."""
+
+    id = "APR460"
+    text = "the unfinished encoding at {path} cannot be taken up ({reason})"
+    help = "give --force to begin anew"
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EncodingRuns(AprError):
+    """Another process is encoding into the folder; two would spoil each other's shards."""
+
+    id = "APR452"
+    text = "another process is encoding into {folder}"
+    help = "wait for it, stop it, or name another output"
+    exit_code = EXIT_NO_ANSWER
+    folder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DatasetIsPart(AprError):
+    """The folder holds one of several parts of a dataset, which is no dataset before they are merged."""
+
+    id = "APR453"
+    text = "{folder} is part {index} of {count} of a dataset"
+    help = "make the dataset of all its parts with `apr data merge PART... -o DIR`"
+    folder: str
+    index: int
+    count: int
+
+
+@dataclass(kw_only=True, eq=False)
+class NotAPart(AprError):
+    """A folder to merge holds no finished part."""
+
+    id = "APR454"
+    text = "{folder} holds no finished part of a dataset ({reason})"
+    help = "make it with `apr tokenize encode-corpus --part i/n`"
+    exit_code = EXIT_NO_ANSWER
+    folder: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class PartMissing(AprError):
+    """Not all parts are given, so the dataset would lack documents."""
+
+    id = "APR455"
+    text = "part {missing} of {count} is not among the folders given"
+    help = "give the folders of all {count} parts, in any order"
+    exit_code = EXIT_NO_ANSWER
+    missing: str
+    count: int
+
+
+@dataclass(kw_only=True, eq=False)
+class PartTwice(AprError):
+    """Two folders hold the same part."""
+
+    id = "APR456"
+    text = "{first} and {second} are both part {index} of {count}"
+    help = "leave one of them out"
+    exit_code = EXIT_NO_ANSWER
+    first: str
+    second: str
+    index: int
+    count: int
+
+
+@dataclass(kw_only=True, eq=False)
+class PartForeign(AprError):
+    """A part was made of another corpus, with another tokenizer, or with other options than the first one."""
+
+    id = "APR457"
+    text = "{folder} was made with another {field} than {first}: {found}, not {expected}"
+    help = "leave it out, or make all parts by the same command with the same files"
+    folder: str
+    first: str
+    field: str
+    found: str
+    expected: str
+
+
+@dataclass(kw_only=True, eq=False)
+class PartChanged(AprError):
+    """A file of a part is not the one that its encoder wrote."""
+
+    id = "APR458"
+    text = "{path} has sha256 {found:.12}, but its part says {recorded:.12}"
+    help = "copy the part again, or make it again"
+    path: str
+    found: str
+    recorded: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ParquetBroken(AprError):
+    """A parquet file is cut off or damaged; what it lost is unknown, so none of it is skipped."""
+
+    id = "APR459"
+    text = "{path} does not read as parquet ({reason})"
+    help = "fetch or make the file again; --on-bad skip does not pass over it, as its loss cannot be counted"
     path: str
     reason: str

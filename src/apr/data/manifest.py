@@ -4,6 +4,9 @@ A dataset folder holds `shard-00000.bin`, ... (flat little-endian u32, no header
 (little-endian u64, the token offset of each document's start) and `manifest.json`. The manifest is written
 first, saying "in progress" and little else, and replaced last, so a killed encoder leaves a folder that every
 reader refuses.
+
+Version 2 added `sources`, and takes `corpus_sha256` over the documents' own digests, so that parts made on several
+machines give it too. Version 1 is still read, as strictly, and keeps its digest.
 """
 
 from __future__ import annotations
@@ -18,20 +21,23 @@ from typing import Any, NoReturn
 
 from apr import __version__
 from apr.base.files import canonical_json, read_json, sha256_bytes, write_json
-from apr.data.corpus import BAD_KINDS
 from apr.data.errors import (
+    DatasetIsPart,
     DatasetUnfinished,
     ManifestFieldMissing,
     ManifestFieldUnknown,
     ManifestMissing,
     ManifestValueBad,
 )
+from apr.data.records import BAD_KINDS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+KNOWN_VERSIONS = (1, 2)
+_SINCE_2 = ("sources",)
 MANIFEST_NAME = "manifest.json"
 DOCUMENTS_NAME = "documents.bin"
 PRODUCER_VERSION = f"apr {__version__}"
-IN_PROGRESS, COMPLETE = "in progress", "complete"
+IN_PROGRESS, PART, COMPLETE = "in progress", "part", "complete"
 EOS_POLICIES = ("after", "between", "none")
 PARTS = ("train", "validation")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -58,6 +64,17 @@ class SplitRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """What one source of the corpus gave to this part."""
+
+    name: str  # without its folders
+    weight: float  # how often its documents were taken
+    num_documents: int
+    num_tokens: int  # of the documents, without separators
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A complete dataset.
 
@@ -76,6 +93,7 @@ class Manifest:
     corpus_sha256: str
     bad: Mapping[str, int]
     empty_documents: int
+    sources: tuple[SourceRecord, ...]  # () in version 1
     split: SplitRecord
     seq_length_hint: int | None
     total_documents: int
@@ -89,12 +107,25 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON values; `parse_manifest` reads it back to an equal manifest."""
-        return {**asdict(self), "shards": [asdict(shard) for shard in self.shards]}
+        values = {
+            **asdict(self),
+            "shards": [asdict(shard) for shard in self.shards],
+            "sources": [asdict(source) for source in self.sources],
+        }
+        return {
+            name: value for name, value in values.items() if name in fields_of_version(self.format_version)
+        }
 
     @property
     def digest(self) -> str:
         """Identity of the dataset: sha256 of the canonical manifest without the time that it took."""
         return sha256_bytes(canonical_json(replace(self, elapsed_s=0.0).to_dict()))
+
+
+def fields_of_version(format_version: int) -> list[str]:
+    """Names of the fields that a manifest of this version has."""
+    names = [field.name for field in fields(Manifest)]
+    return [name for name in names if format_version >= 2 or name not in _SINCE_2]
 
 
 def shard_name(index: int) -> str:
@@ -121,7 +152,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a complete dataset.
 
     Raises:
-        ManifestMissing, DatasetUnfinished: there is none, or it says "in progress".
+        ManifestMissing, DatasetUnfinished, DatasetIsPart: there is none, or it says "in progress" or "part".
         BadJson, CannotRead, ManifestFieldMissing, ManifestFieldUnknown, ManifestValueBad.
     """
     path = folder / MANIFEST_NAME
@@ -130,6 +161,9 @@ def read_manifest(folder: Path) -> Manifest:
     values = read_json(path)
     if values.get("status") == IN_PROGRESS:
         raise DatasetUnfinished(folder=str(folder))
+    if values.get("status") == PART:
+        index, count = values.get("part_index", 0), values.get("part_count", 0)
+        raise DatasetIsPart(folder=str(folder), index=index, count=count)
     return parse_manifest(values, source=str(path))
 
 
@@ -143,29 +177,36 @@ def parse_manifest(values: Mapping[str, Any], source: str) -> Manifest:
     Raises:
         ManifestFieldMissing, ManifestFieldUnknown, ManifestValueBad.
     """
-    if values.get("format_version") != FORMAT_VERSION:
+    version = values.get("format_version")
+    if type(version) is not int or version not in KNOWN_VERSIONS:
         # First of all, as another version may have other fields.
-        _refuse(
-            source, "format_version", values.get("format_version"), f"{FORMAT_VERSION}, the one known here"
-        )
-    _require_fields(values, Manifest, source, "")
-    _require_fields(_object(values["split"], source, "split"), SplitRecord, source, "split.")
-    shards = values["shards"]
-    if not isinstance(shards, list) or not shards:
-        _refuse(source, "shards", shards, "a list of at least one shard")
-    for index, shard in enumerate(shards):
-        _require_fields(_object(shard, source, f"shards[{index}]"), ShardRecord, source, f"shards[{index}].")
+        _refuse(source, "format_version", version, "1 or 2, the ones known here")
+    _require_fields(values, fields_of_version(version), source, "")
+    _require_fields(_object(values["split"], source, "split"), _names(SplitRecord), source, "split.")
+    shards = _records(values, "shards", ShardRecord, source)
+    sources = _records(values, "sources", SourceRecord, source) if version >= 2 else ()
     manifest = Manifest(
         **{
             **values,
             "split": SplitRecord(**values["split"]),
-            "shards": tuple(ShardRecord(**shard) for shard in shards),
+            "shards": shards,
+            "sources": sources,
             "bad": dict(_object(values["bad"], source, "bad")),
         }
     )
     _check_values(manifest, source)
     _check_sums(manifest, source)
     return manifest
+
+
+def _records(values: Mapping[str, Any], name: str, kind: type[Any], source: str) -> tuple[Any, ...]:
+    found = values[name]
+    if not isinstance(found, list) or not found:
+        _refuse(source, name, found, f"a list of at least one of its {name}")
+    for index, record in enumerate(found):
+        place = f"{name}[{index}]"
+        _require_fields(_object(record, source, place), _names(kind), source, f"{place}.")
+    return tuple(kind(**record) for record in found)
 
 
 def _check_values(manifest: Manifest, source: str) -> None:
@@ -197,6 +238,13 @@ def _check_values(manifest: Manifest, source: str) -> None:
         _require_word(source, f"shards[{index}].name", shard.name, (shard_name(index),))
         _require_sha256(source, f"shards[{index}].sha256", shard.sha256)
         _require_count(source, f"shards[{index}].num_tokens", shard.num_tokens, least=1)
+    for index, origin in enumerate(manifest.sources):
+        place = f"sources[{index}]"
+        if not isinstance(origin.name, str):
+            _refuse(source, f"{place}.name", origin.name, "text")
+        _require_number(source, f"{place}.weight", origin.weight, below=math.inf)
+        for name in ("num_documents", "num_tokens", "num_bytes"):
+            _require_count(source, f"{place}.{name}", getattr(origin, name), least=0)
 
 
 def _check_sums(manifest: Manifest, source: str) -> None:
@@ -206,6 +254,8 @@ def _check_sums(manifest: Manifest, source: str) -> None:
         )
     if manifest.total_tokens != (total := sum(shard.num_tokens for shard in manifest.shards)):
         _refuse(source, "total_tokens", manifest.total_tokens, f"the sum of its shards, {total}")
+    if manifest.sources:
+        _check_source_sums(manifest, source)
     if manifest.vocab_size > MAX_VOCAB_SIZE:
         _refuse(source, "vocab_size", manifest.vocab_size, f"at most {MAX_VOCAB_SIZE}")
     if manifest.max_token_id >= manifest.vocab_size:
@@ -219,8 +269,23 @@ def _check_sums(manifest: Manifest, source: str) -> None:
             _refuse(source, "eos_token_id", eos, f"below vocab_size = {manifest.vocab_size}")
 
 
-def _require_fields(values: Mapping[str, Any], kind: type[Any], source: str, prefix: str) -> None:
-    names = [field.name for field in fields(kind)]
+def _check_source_sums(manifest: Manifest, source: str) -> None:
+    documents = manifest.total_documents
+    separators = {"after": documents, "between": documents - 1, "none": 0}[manifest.eos_policy]
+    for name, total in (
+        ("num_documents", documents),
+        ("num_bytes", manifest.total_bytes),
+        ("num_tokens", manifest.total_tokens - separators),
+    ):
+        if (found := sum(getattr(origin, name) for origin in manifest.sources)) != total:
+            _refuse(source, f"the sum of sources[].{name}", found, f"that of all its documents, {total}")
+
+
+def _names(kind: type[Any]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _require_fields(values: Mapping[str, Any], names: list[str], source: str, prefix: str) -> None:
     if unknown := [name for name in values if name not in names]:
         nearest = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.0)[0]
         raise ManifestFieldUnknown(source=source, field=prefix + unknown[0], nearest=prefix + nearest)

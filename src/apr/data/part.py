@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from apr.data.manifest import Manifest
-from apr.data.writer import DatasetWriter, claim_folder, seal_folder
+from apr.data.manifest import Manifest, write_in_progress
+from apr.data.writer import DatasetWriter, WriterState, claim_folder, seal_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartState:
+    """How far one side had got when it was last synced."""
+
+    writer: WriterState = field(default_factory=WriterState)
+    total_bytes: int = 0
+    max_token_id: int = 0
 
 
 class Part:
@@ -21,6 +31,7 @@ class Part:
         tokenizer_sha256: for the claim.
         eos_policy: where the separator goes, `after`, `between` or `none`.
         eos_token_id: the separator; None when the policy is none.
+        state: where to go on; None begins anew.
 
     Raises:
         CannotWrite: from every method, when the operating system refuses.
@@ -34,14 +45,21 @@ class Part:
         tokenizer_sha256: str,
         eos_policy: str,
         eos_token_id: int | None,
+        state: PartState | None = None,
     ) -> None:
-        claim_folder(folder, tokenizer_sha256)
+        if state is None:
+            claim_folder(folder, tokenizer_sha256)
+        else:
+            write_in_progress(
+                folder, tokenizer_sha256
+            )  # its encoder may have been stopped behind the last step
+        state = state or PartState()
         self.folder = folder
-        self._writer = DatasetWriter(folder, shard_tokens)
+        self._writer = DatasetWriter(folder, shard_tokens, state.writer)
         self._eos_policy = eos_policy
         self._separator = np.array([] if eos_token_id is None else [eos_token_id], dtype=np.uint32)
-        self._total_bytes = 0
-        self._max_token_id = 0
+        self._total_bytes = state.total_bytes
+        self._max_token_id = state.max_token_id
 
     def __enter__(self) -> Part:
         """Nothing is opened here that was not before."""
@@ -63,6 +81,17 @@ class Part:
         """Tokens so far, separators included."""
         return self._writer.total_tokens
 
+    @property
+    def state(self) -> PartState:
+        """How far it has got; `sync` makes it true of the disk."""
+        return PartState(
+            writer=self._writer.state, total_bytes=self._total_bytes, max_token_id=self._max_token_id
+        )
+
+    def sync(self) -> None:
+        """Put what was added on the disk."""
+        self._writer.sync()
+
     def add(self, ids: np.ndarray, num_bytes: int) -> None:
         """Append a document: its ids, [T] u32, and the UTF-8 bytes of its text."""
         if self._eos_policy == "between" and self.num_documents:
@@ -73,13 +102,18 @@ class Part:
             self._append(self._separator)
         self._total_bytes += num_bytes
 
+    def seal_files(self) -> str:
+        """Put everything on the disk and close; returns the sha256 of the document offsets."""
+        return self._writer.seal()
+
     def seal(self, **facts: Any) -> Manifest:
         """Put everything on the disk and write the complete manifest.
 
         Args:
             facts: the fields of the manifest that are not counted here.
         """
-        shards, documents_sha256 = self._writer.seal()
+        documents_sha256 = self.seal_files()
+        shards = self._writer.state.shards
         manifest = Manifest(
             total_documents=self.num_documents,
             total_tokens=self.num_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,48 +12,124 @@ from apr.base.errors import BadOption, CannotRead
 from apr.data.errors import CorpusMissing, GlobMatchesNothing
 from apr.data.streams import COMPRESSIONS
 
+MAX_WEIGHT = 1000.0  # a corpus repeated more often is a slip of the finger
+_SHOWN_WEIGHT = f"a number above 0 and at most {MAX_WEIGHT:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A folder or file of the corpus, and how often its documents are taken."""
+
+    path: Path
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What a manifest calls it: its last part, so that a dataset is the same wherever its corpus lay."""
+        return _as_text(self.path.name or self.path.resolve().name)
+
+    @property
+    def num_repeats(self) -> int:
+        """How often it is read: 3 for a weight of 2.5, the last time for half of its documents."""
+        return math.ceil(self.weight)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusFile:
     """A file of the corpus."""
 
     path: Path
+    name: str  # within its source
     size_bytes: int  # as stored
+    modified_ns: int
     is_named: bool  # whether the caller named it, rather than a folder that it is in
+    source: int = 0  # index of the source that it belongs to
 
     @property
     def content_suffix(self) -> str:
         """The suffix that says what it holds, below its compression: `.jsonl` for x.jsonl.gz."""
-        suffix = self.path.suffix.lower()
-        return Path(self.path.stem).suffix.lower() if suffix in COMPRESSIONS else suffix
+        return Path(self.path.stem).suffix.lower() if self.is_compressed else self.path.suffix.lower()
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it has to be read from its beginning."""
+        return self.path.suffix.lower() in COMPRESSIONS
 
 
-def corpus_files(paths: Sequence[Path], glob: str) -> list[CorpusFile]:
-    """List the files of a corpus: paths in the order given, a folder's files by their relative paths.
+def parse_source(text: str) -> Source:
+    """Read `path` or `path:weight`.
+
+    What is there as a whole is a path, whatever it ends in; so is what does not end in a number.
+
+    Raises:
+        BadOption: the weight is not above 0, or too large.
+    """
+    path, colon, end = text.rpartition(":")
+    if not (colon and path) or Path(text).exists():
+        return Source(path=Path(text))
+    try:
+        weight = float(end)
+    except ValueError:
+        return Source(path=Path(text))
+    return checked_source(Source(path=Path(path), weight=weight))
+
+
+def checked_source(source: Source | Path) -> Source:
+    """A source with a weight that can be meant; a path alone counts once.
+
+    Raises:
+        BadOption: the weight is not above 0, or too large.
+    """
+    if isinstance(source, Path):
+        return Source(path=source)
+    if not 0.0 < source.weight <= MAX_WEIGHT:  # false for a NaN too
+        value = f"{source.path}:{source.weight:g}"
+        raise BadOption(option="--corpus", value=value, limit=f"a path with {_SHOWN_WEIGHT} behind the colon")
+    return source
+
+
+def corpus_files(sources: Sequence[Source], glob: str) -> list[CorpusFile]:
+    """List the files of a corpus: sources in the order given, a folder's files by their relative paths.
 
     Args:
-        paths: files and folders. Linked folders inside a folder are not entered.
+        sources: files and folders. Linked folders inside a folder are not entered.
         glob: which files of a folder are read; a file that is named itself always is.
 
     Raises:
         CorpusMissing, GlobMatchesNothing, BadOption, CannotRead.
     """
     files: list[CorpusFile] = []
-    for path in paths:
+    for index, source in enumerate(sources):
+        path = source.path
         if path.is_dir():
-            files += [_corpus_file(found, is_named=False) for found in _folder_files(path, glob)]
+            files += [
+                _corpus_file(found, index, name=found.relative_to(path).as_posix(), is_named=False)
+                for found in _folder_files(path, glob)
+            ]
         elif path.exists():
-            files.append(_corpus_file(path, is_named=True))
+            files.append(_corpus_file(path, index, name=path.name, is_named=True))
         else:
             raise CorpusMissing(path=str(path))
     return files
 
 
-def _corpus_file(path: Path, *, is_named: bool) -> CorpusFile:
+def _corpus_file(path: Path, source: int, *, name: str, is_named: bool) -> CorpusFile:
     try:
-        return CorpusFile(path=path, size_bytes=path.stat().st_size, is_named=is_named)
+        stat = path.stat()
     except OSError as error:
         raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
+    return CorpusFile(
+        path=path,
+        name=_as_text(name),
+        size_bytes=stat.st_size,
+        modified_ns=stat.st_mtime_ns,
+        is_named=is_named,
+        source=source,
+    )
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
 
 
 def _folder_files(folder: Path, glob: str) -> list[Path]:

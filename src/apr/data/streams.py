@@ -6,6 +6,7 @@ of the zstandard library ends quietly, so frames are fed by hand here and the la
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import zlib
@@ -36,6 +37,21 @@ class ByteStream:
     def stored_bytes_read(self) -> int:
         """Bytes taken from the disk so far."""
         return self.stored.tell()
+
+    def skip(self, num_bytes: int) -> int:
+        """Pass over bytes of the content; returns the line breaks in them.
+
+        Raises:
+            OSError: there are not so many.
+        """
+        lines = 0
+        while num_bytes:
+            block = self.content.read(min(num_bytes, _BUFFER_BYTES))
+            if not block:
+                raise OSError(errno.EIO, "it has become shorter")
+            lines += block.count(b"\n")
+            num_bytes -= len(block)
+        return lines
 
 
 @contextmanager

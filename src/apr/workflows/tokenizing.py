@@ -1,4 +1,4 @@
-"""`apr tokenize`: take over a tokenizer, encode a corpus."""
+"""`apr tokenize` and `apr data merge`: take over a tokenizer, encode a corpus, on one machine or several."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 
 from apr.base.errors import OutputExists
 from apr.convert.gguf_source import read_gguf_tokenizer
-from apr.data.encode import EncodeOptions, encode_corpus
-from apr.data.manifest import Manifest
+from apr.data.assembly import VALIDATION_FOLDER
+from apr.data.encode import EncodeResult, encode_corpus, encode_part
+from apr.data.encode_options import EncodeOptions
+from apr.data.manifest import Manifest, SourceRecord
+from apr.data.merge import merge_parts
+from apr.data.part_record import PartRecord
+from apr.data.sources import parse_source
+from apr.data.spans import parse_portion
 from apr.tokenizer.definition import TOKENIZER_FILE, TokenizerDefinition, save_definition
 from apr.tokenizer.engine import TextTokenizer
 from apr.train.inputs import read_tokenizer
+
+Progress = Callable[[str, int, int | None], None]  # phase, done, in all
 
 
 def import_tokenizer(
@@ -44,43 +52,99 @@ def _read(source: Path, eos_token: str | None) -> TokenizerDefinition:
 
 
 def encode(
-    corpus: Sequence[Path],
+    corpus: Sequence[str | Path],
     tokenizer_path: Path,
     out: Path,
     *,
+    part: str | None = None,
     eos_token: str | None = None,
     force: bool = False,
-    on_progress: Callable[[str, int, int | None], None] | None = None,
+    on_progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Encode a corpus into shards (see `apr.data.encode`).
+    """Encode a corpus, or one part of it, into shards (see `apr.data.encode`).
+
+    Args:
+        corpus: each `path` or `path:weight`.
+        part: `i/n`; None for the whole corpus.
 
     Returns:
-        {train, validation, round_trips, skipped, empty, tokens_per_sec, elapsed_s}; each part is its manifest's
-        counts with its path.
+        {train, validation, sources, round_trips, unknown_fraction, skipped, empty, tokens_before, tokens_per_sec,
+        elapsed_s}; each side is its manifest's counts with its path. For a part {part: {path, index, count, ...}}
+        stands in the place of the first three.
     """
+    sources = [parse_source(str(source)) for source in corpus]
+    portion = parse_portion(part) if part is not None else None
     tokenizer = TextTokenizer(read_tokenizer(tokenizer_path, eos_token))
 
     def progress(done: int, total: int | None, tokens: int) -> None:
         if on_progress:
             on_progress("encoding", done, total)
 
-    result = encode_corpus(
-        corpus, tokenizer, out, options=EncodeOptions(**options), force=force, on_progress=progress
-    )
-    parts = [part for part in (result.train, result.validation) if part]
+    how: dict[str, Any] = {
+        "options": EncodeOptions(**options),
+        "force": force,
+        "on_progress": progress,
+    }
+    if portion is not None:
+        return _told_part(out, encode_part(sources, tokenizer, out, portion=portion, **how))
+    return _told(out, encode_corpus(sources, tokenizer, out, **how))
+
+
+def merge(
+    parts: Sequence[Path], out: Path, *, force: bool = False, on_progress: Progress | None = None
+) -> dict[str, Any]:
+    """Make one dataset of all parts of a corpus (see `apr.data.merge`); returns what `encode` does."""
+
+    def progress(done: int, total: int) -> None:
+        if on_progress:
+            on_progress("merging", done, total)
+
+    return _told(out, merge_parts(parts, out, force=force, on_progress=progress))
+
+
+def _told(out: Path, result: EncodeResult) -> dict[str, Any]:
+    sides = [side for side in (result.train, result.validation) if side]
     return {
-        "train": _part(out, result.train),
-        "validation": _part(out / "val", result.validation) if result.validation else None,
+        "train": _side(out, result.train),
+        "validation": _side(out / VALIDATION_FOLDER, result.validation) if result.validation else None,
+        "sources": [_source([side.sources[i] for side in sides]) for i in range(len(result.train.sources))],
         "round_trips": result.num_round_trips,
         "unknown_fraction": result.unknown_fraction,
         "skipped": result.counts.num_skipped,
         "empty": result.counts.num_empty,
-        "tokens_per_sec": sum(part.total_tokens for part in parts) / max(result.elapsed_s, 1e-9),
+        "tokens_before": result.num_tokens_before,
+        "tokens_per_sec": sum(side.total_tokens for side in sides) / max(result.elapsed_s, 1e-9),
         "elapsed_s": result.elapsed_s,
     }
 
 
-def _part(path: Path, manifest: Manifest) -> dict[str, Any]:
+def _told_part(out: Path, record: PartRecord) -> dict[str, Any]:
+    num_tokens = record.audit["num_tokens"]
+    return {
+        "part": {
+            "path": str(out),
+            "index": record.index,
+            "count": record.count,
+            "total_documents": record.assembly.num_rows,
+            "total_tokens": num_tokens,
+        },
+        "round_trips": record.audit["num_round_trips"],
+        "unknown_fraction": record.audit["num_unknown"] / max(num_tokens, 1) if record.has_unknown else None,
+        "skipped": record.counts.num_skipped,
+        "empty": record.counts.num_empty,
+        "tokens_before": 0,
+        "tokens_per_sec": num_tokens / max(record.elapsed_s, 1e-9),
+        "elapsed_s": record.elapsed_s,
+    }
+
+
+def _source(sides: Sequence[SourceRecord]) -> dict[str, Any]:
+    counts = ("num_documents", "num_tokens", "num_bytes")
+    sums = {name: sum(getattr(side, name) for side in sides) for name in counts}
+    return {"name": sides[0].name, "weight": sides[0].weight, **sums}
+
+
+def _side(path: Path, manifest: Manifest) -> dict[str, Any]:
     names = ("total_tokens", "total_documents", "total_bytes", "shard_count", "max_token_id", "vocab_size")
     return {"path": str(path), **{name: getattr(manifest, name) for name in names}, "digest": manifest.digest}

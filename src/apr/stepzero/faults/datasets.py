@@ -53,10 +53,25 @@ def agreeing(change: Callable[[Tokens, Path], Tokens]) -> Callable[[Path], None]
     return edit
 
 
+def _agreeing_sources(values: dict[str, Any], total_tokens: int, total_documents: int) -> dict[str, Any]:
+    """One source that gave all documents of a manifest; a manifest of format 1 has none."""
+    if "sources" not in values:
+        return {}
+    separators = {"after": total_documents, "between": total_documents - 1, "none": 0}[values["eos_policy"]]
+    source = {
+        **values["sources"][0],
+        "num_documents": total_documents,
+        "num_tokens": max(0, total_tokens - separators),
+        "num_bytes": values["total_bytes"],
+    }
+    return {"sources": [source]}
+
+
 def relabel(folder: Path) -> None:
     """Write counts and digests of what lies in a folder into its manifest."""
     values = json.loads((folder / MANIFEST_NAME).read_bytes())
-    shards, greatest = [], 0
+    shards: list[dict[str, Any]] = []
+    greatest = 0
     for path in sorted(folder.glob("shard-*.bin")):
         content = path.read_bytes()
         ids = np.frombuffer(content, dtype="<u4")
@@ -65,12 +80,14 @@ def relabel(folder: Path) -> None:
             {"name": path.name, "num_tokens": len(ids), "sha256": hashlib.sha256(content).hexdigest()}
         )
     documents = (folder / DOCUMENTS_NAME).read_bytes()
+    total_tokens, total_documents = sum(shard["num_tokens"] for shard in shards), len(documents) // 8
     edit_manifest(
         folder,
         shards=shards,
         shard_count=len(shards),
-        total_tokens=sum(shard["num_tokens"] for shard in shards),
-        total_documents=len(documents) // 8,
+        total_tokens=total_tokens,
+        total_documents=total_documents,
+        **_agreeing_sources(values, total_tokens, total_documents),
         documents_sha256=hashlib.sha256(documents).hexdigest(),
         max_token_id=greatest,
         vocab_size=max(values["vocab_size"], greatest + 1) if greatest < 1 << 31 else values["vocab_size"],
