@@ -38,6 +38,11 @@ COMMANDS = {
         "tokenize_group",
         "Take over a tokenizer, and turn a corpus into token shards.",
     ),
+    "plan": (
+        "apr.cli.plan_command",
+        "plan_command",
+        "Show what a run would be and take, without building a model or writing anything.",
+    ),
     "pretrain": (
         "apr.cli.pretrain_command",
         "pretrain_command",
