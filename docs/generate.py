@@ -1,4 +1,4 @@
-"""Write the pages that follow from the program: docs/reference.md and docs/errors.md. --check fails on drift."""
+"""Write the pages of docs/ that follow from the program. --check fails on drift."""
 
 from __future__ import annotations
 
@@ -12,13 +12,43 @@ from silent_failures import NOT_PLANTED, WENT_WRONG
 from apr.base.errors import known_errors
 from apr.cli.explain_command import describe
 from apr.cli.main import apr
+from apr.cli.pretrain_command import pretrain_command
 from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.registry import GATES
+from apr.train.settings import SETTINGS
 from apr.workflows.falsifying import catalogue
 
 DOCS = Path(__file__).parent
 _NOTE = "<!-- made by docs/generate.py; do not edit -->\n\n"
 _WIDTH = 100
+_RUN_FILES = """# Run files
+
+`apr pretrain --config run.toml` and `apr plan --config run.toml` take a run from a TOML file:
+
+```toml
+[model]
+init = "model.apr"
+
+[data]
+dataset = "shards"
+batch_size = 2
+seq_length = 512
+
+[optimizer]
+lr = 5e-5
+betas = [0.9, 0.95]
+
+[run]
+run_dir = "run"
+num_steps = 500
+```
+
+A path in the file is relative to the file. `--set optimizer.lr=1e-5` changes one setting for one run; words and
+paths need no quotes there, and its paths are relative to where you are. An option wins over `--set`, `--set` over the
+file, the file over the mode, the mode over the default; `apr plan --why` and `plan.json` say of each value where it
+came from. A key that is not in the table is refused, with the nearest that is.
+
+"""
 
 
 def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
@@ -38,6 +68,16 @@ def reference_page() -> str:
     """The help of every command."""
     parts = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in commands(apr, "apr", None)]
     return _NOTE + "# Commands\n\n" + "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Every setting of a run file, with the option that sets the same, what it takes and what it is for."""
+    options = {item.name: item for item in pretrain_command.params if isinstance(item, click.Option)}
+    rows = [
+        (f"`{setting.key}`", f"`{setting.option}`", setting.kind.says, options[setting.field].help or "")
+        for setting in SETTINGS.values()
+    ]
+    return _NOTE + _RUN_FILES + "| setting | option | takes | meaning |\n|---|---|---|---|\n" + _table(rows)
 
 
 def errors_page() -> str:
@@ -122,7 +162,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def main() -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
     pages = {"reference.md": reference_page(), "errors.md": errors_page(), "gates.md": gates_page()}
-    pages["silent-failures.md"] = failures_page()
+    pages |= {"silent-failures.md": failures_page(), "settings.md": settings_page()}
     check = "--check" in sys.argv[1:]
     for name, text in pages.items():
         path = DOCS / name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,20 @@ def test_versions_leave_out_what_is_not_installed() -> None:
 def test_there_is_a_processor() -> None:
     assert environment.cpu_count() >= 1
     assert all(flag == flag.strip() and flag for flag in environment.cpu_flags())
+
+
+def test_what_this_process_holds_grows_with_what_it_writes_to() -> None:
+    before = environment.resident_bytes()
+    with mmap.mmap(-1, 64 * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+        block.write(b"x" * len(block))
+        after = environment.resident_bytes()
+    assert before is not None
+    assert after is not None
+    assert after[0] - before[0] > 60 * MB
+    assert abs(after[1] - before[1]) < 8 * MB
+
+
+def test_the_free_disk_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    for place in (tmp_path, tmp_path / "a" / "b"):
+        assert environment.free_disk_bytes(place) == pytest.approx(free, rel=0.2)

@@ -97,15 +97,23 @@ def test_every_option_is_explained(name: str) -> None:
 
 def test_every_option_of_pretrain_reaches_the_run_or_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     own = {"output_format", "dry_run"}  # of the command itself
+    elsewhere = {"config", "assignments"}  # where fields may stand instead
     named = {parameter.name for parameter in LEAVES["apr pretrain"].params if parameter.expose_value}
-    assert named - own == {field.name for field in fields(RunSpec)}
+    assert named - own - elsewhere == {field.name for field in fields(RunSpec)} - {"places"}
     refused = [parameter for parameter in LEAVES["apr pretrain"].params if not parameter.expose_value]
-    assert {parameter.name for parameter in refused} == {"config", "set", "document_mask"}
+    assert {parameter.name for parameter in refused} == {"document_mask"}
     for parameter in refused:
         assert isinstance(parameter, click.Option)
         value = [] if parameter.is_flag else ["x"]
         assert entry(["pretrain", "--dataset", "d", "--run-dir", "r", parameter.opts[0], *value]) == 2
         assert f"APR002: {parameter.opts[0]} " in capsys.readouterr().err
+
+
+def test_a_plan_takes_every_option_of_a_run() -> None:
+    own = {"dry_run", "resume", "document_mask"}  # what would start or continue a run
+    run, plan = ({p.name: p for p in LEAVES[f"apr {name}"].params} for name in ("pretrain", "plan"))
+    assert plan.keys() - {"why"} == run.keys() - own
+    assert all(type(plan[name]) is type(run[name]) for name in plan.keys() & run.keys())
 
 
 def test_the_defaults_in_the_help_are_the_plans() -> None:
@@ -154,7 +162,7 @@ def test_the_examples_run(
     monkeypatch.chdir(tmp_path)
     for words in examples(ALL[name]):
         arguments = [INSTEAD.get(word, word) for word in words[1:]]
-        if arguments[0] == "pretrain":
+        if arguments[0] in ("plan", "pretrain"):
             shutil.rmtree("run", ignore_errors=True)
             arguments += QUICK
         elif arguments[0] in ("import", "tokenize") and arguments[1] != "import-hf":

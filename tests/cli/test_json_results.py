@@ -109,10 +109,14 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
     assert set(certificate["step0"]) == {"val_loss", "random_init_loss", "reference_loss", "reference_delta"}
     assert found == json.loads((tmp_path / "run" / "record.json").read_text())
 
-    plan = call("pretrain", *options, "--dry-run")
+    plan, dry = call("plan", *options), call("pretrain", *options, "--dry-run")
     assert set(plan) == {
-        *("plan", "num_parameters", "available_windows", "memory_bytes", "seconds", "warnings")
+        *("plan", "inputs", "num_parameters", "available_windows", "num_tokens", "corpus_epochs", "warnings"),
+        *("memory", "memory_bytes", "disk"),
+        *("seconds_per_step", "tokens_per_sec", "seconds_per_validation", "seconds"),
     }
+    assert set(dry) == set(plan)
+    assert dry["plan"] == plan["plan"]
 
 
 def test_run_and_eval(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path) -> None:

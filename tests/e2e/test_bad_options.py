@@ -64,8 +64,6 @@ def test_not_of_the_options_kind(
 @pytest.mark.parametrize(
     "more",
     [
-        ("--config", "run.toml"),
-        ("--set", "a.b=c"),
         ("--document-mask",),
     ],
 )

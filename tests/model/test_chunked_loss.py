@@ -57,14 +57,14 @@ def test_loss_and_gradients_are_torchs(
     rows: int, length: int, chunk: int, masked: float, scale: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_module, "_CHUNK_LOGITS", chunk)
+        patch.setattr(loss_module, "CHUNK_LOGITS", chunk)
         for ours, theirs in both(*problem(rows, length, masked, torch.float32), scale, upstream=0.5):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [V, 4 * V, 1 << 25])
 def test_bf16_gradients_are_torchs_to_its_precision(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(loss_module, "_CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk)
     (loss, wanted), (hidden, hidden_wanted), (head, head_wanted) = both(
         *problem(3, 9, 0.3, torch.bfloat16), 1 / 20
     )

@@ -1,49 +1,189 @@
-"""What a run is taken to need of the memory: without steps it needs no optimizer, and is not refused for one."""
+"""What a run is taken to need of memory and disk, against what the code allocates; what does not fit is refused."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from apr.arch.counts import evidence_memory_bytes, parameter_count, training_memory_bytes
+from apr.arch.config import TransformerConfig
+from apr.arch.counts import kept_bytes_per_token, matrix_count, parameter_count
 from apr.arch.presets import PRESETS
-from apr.train import pretrain
-from apr.train.errors import NotEnoughMemory
-from apr.train.plan import required_memory_bytes, resolve
+from apr.model.initialise import random_decoder
+from apr.train import fit
+from apr.train.errors import NotEnoughDisk, NotEnoughMemory
+from apr.train.estimate import estimate
+from apr.train.fit import checkpoint_bytes, disk_bytes
+from apr.train.memory import MemoryTerms, memory_terms
+from apr.train.plan import resolve
+from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
-from tiny import CONFIG as TINY
+from tiny import CONFIG, QWEN_LIKE
 
-CONFIG = PRESETS["qwen2-0.5b"]
-SPEC = RunSpec(dataset=Path("shards"), run_dir=Path("run"), num_steps=0, batch_size=2, seq_length=512)
+pytestmark = pytest.mark.usefixtures("one_thread")
+QWEN = PRESETS["qwen2-0.5b"]
+GIB = 2**30
+UNTIED = replace(CONFIG, tie_word_embeddings=False, num_key_value_heads=4, head_dim=8)
 
 
-@pytest.mark.parametrize(("dtype", "compute_bytes", "copy"), [("fp32", 4, 0), ("bf16", 2, 2)])
-def test_step_zero_holds_two_models_and_training_four_times_one(
-    dtype: str, compute_bytes: int, copy: int
+def terms(config: TransformerConfig = QWEN, dtype: str = "bf16", **changes: Any) -> MemoryTerms:
+    asked = {"num_steps": 10, "batch_size": 2, "seq_length": 512, "save": "blocking", **changes}
+    packed = asked.pop("num_packed", 0)
+    spec = RunSpec(dataset=Path("d"), run_dir=Path("r"), init=asked.pop("init", Path("m")), **asked)
+    return memory_terms(resolve(spec), config, dtype, num_packed=packed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("config", [CONFIG, QWEN_LIKE, UNTIED], ids=["tied", "biases", "untied"])
+def test_what_is_kept_for_the_backward_pass_is_what_autograd_saves(
+    config: TransformerConfig, dtype: torch.dtype
 ) -> None:
-    evidence = required_memory_bytes(resolve(SPEC), CONFIG, dtype)
-    training = required_memory_bytes(resolve(replace(SPEC, num_steps=1)), CONFIG, dtype)
-    assert evidence == evidence_memory_bytes(CONFIG, seq_length=512, compute_bytes=compute_bytes)
-    assert training == training_memory_bytes(
-        CONFIG, batch_size=2, seq_length=512, compute_bytes=compute_bytes
-    )
-    weights = parameter_count(CONFIG)
-    logits = 3 * 4 * (1 << 25)
-    assert 0 < evidence - (8 + copy) * weights - logits < 0.1e9
-    assert training > (16 + copy) * weights > evidence
+    """A change of the decoder that keeps more or less than the formula says fails here."""
+    B, T, size = 3, 40, dtype.itemsize
+    decoder = random_decoder(config, 0)
+    weights = {p.untyped_storage().data_ptr() for p in decoder.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        saved[value.untyped_storage().data_ptr()] = value.untyped_storage()
+        return value
+
+    ids = torch.randint(config.vocab_size, (B, T))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        hidden = decoder.hidden(ids, dtype=dtype)
+    saved[hidden.untyped_storage().data_ptr()] = hidden.untyped_storage()  # the loss keeps it
+    found = sum(storage.nbytes() for place, storage in saved.items() if place not in weights)
+    rope = 2 * T * config.head_dim * size
+    embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    copies = (matrix_count(config) - embeddings) * size if size < 4 else 0  # the head's copy is the loss's
+    assert found == B * T * kept_bytes_per_token(config, size) + copies + rope
 
 
-def test_only_a_run_with_steps_is_refused_for_the_optimizers_memory(
-    tiny_apr: Path, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_long_run_holds_weights_moments_and_what_it_keeps(dtype: str) -> None:
+    found = terms(dtype=dtype, batch_size=8)
+    weights = 4 * parameter_count(QWEN)
+    assert found.at == "in the backward pass"
+    assert (found.weights, found.moments, found.gradients) == (weights, 2 * weights, 0)
+    size = 2 if dtype == "bf16" else 4
+    copies = 2 * matrix_count(QWEN) if dtype == "bf16" else 0
+    assert found.activations == 8 * 512 * kept_bytes_per_token(QWEN, size) + copies
+    assert found.live == 3 * weights + found.activations + found.logits + found.snapshot
+    assert found.required == found.live + found.allocator > found.live
+    assert found.peak == found.required  # process and files are the caller's to add
+
+
+def test_a_second_micro_batch_finds_the_gradients_there() -> None:
+    one, two = terms(batch_size=8), terms(batch_size=8, grad_accum=2)
+    assert (one.gradients, two.gradients) == (0, 4 * parameter_count(QWEN))
+    assert two.activations == one.activations
+
+
+def test_a_short_batch_peaks_in_the_update() -> None:
+    found = terms(batch_size=1, seq_length=8)
+    assert found.at == "in the optimizer's step"
+    assert found.weights + found.gradients + found.moments == 16 * parameter_count(QWEN)
+    assert found.original == 0
+
+
+def test_weights_that_no_file_gives_again_are_held_twice() -> None:
+    short = {"batch_size": 1, "seq_length": 8}
+    assert terms(init=None, **short).at == "in the rehearsed update"
+    assert terms(init=None, **short).original == 4 * parameter_count(QWEN)
+    assert terms(num_packed=QWEN.vocab_size * 1000, **short).original == 4000 * QWEN.vocab_size
+
+
+def test_a_save_in_the_background_holds_weights_and_moments_twice() -> None:
+    copy = 12 * parameter_count(QWEN)
+    once = terms(save="background")
+    assert (once.at, once.snapshot, once.moments) == ("in a save", copy, 8 * parameter_count(QWEN))
+    # It may still be written while the next epoch trains.
+    twice, blocking = (terms(num_steps=101, batch_size=8, save=save) for save in ("background", "blocking"))
+    assert (twice.at, twice.snapshot, blocking.snapshot) == ("in the backward pass", copy, 0)
+    assert twice.live - blocking.live == copy
+
+
+def test_the_loss_holds_one_chunk_of_logits_whatever_the_batch() -> None:
+    assert terms(batch_size=8).logits == terms(batch_size=80).logits
+    head = 4 * QWEN.vocab_size * QWEN.hidden_size
+    assert head + 2 * 4 * (1 << 25) * 0.99 < terms(batch_size=8).logits < head + 1.6 * head
+
+
+def test_without_steps_there_is_no_optimizer_to_hold() -> None:
+    found = terms(num_steps=0)
+    assert found.weights == 8 * parameter_count(QWEN)  # the checkpoint and the random control
+    assert (found.gradients, found.moments, found.activations) == (0, 0, 0)
+    assert terms(num_steps=0, init=None).weights == 4 * parameter_count(QWEN)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "keep", "checkpoints", "states"),
+    [
+        *((0, "all", 1, 0), (1, "all", 1, 1), (100, "all", 1, 1), (101, "all", 2, 2), (1000, "all", 10, 3)),
+        *((1000, "last:1", 3, 3), (1000, "last:4", 5, 3), (1000, "last:4,best", 6, 3), (200, "last:9", 2, 2)),
+    ],
+)
+def test_the_disk_holds_the_checkpoints_that_are_kept_and_the_moments_of_the_states(
+    num_steps: int, keep: str, checkpoints: int, states: int
 ) -> None:
+    plan = resolve(RunSpec(dataset=Path("d"), run_dir=Path("r"), num_steps=num_steps, keep=keep))
+    size, margin = parameter_count(QWEN), checkpoints * 16 << 20
+    least = checkpoints * 4 * size + states * 8 * size
+    assert least < disk_bytes(plan, QWEN) < least + margin
+
+
+@pytest.fixture
+def spec(tiny_apr: Path, tiny_shards: Path, tmp_path: Path) -> RunSpec:
     small = {"batch_size": 2, "seq_length": 32, "val_tokens": 64, "device": "cpu", "dtype": "fp32"}
-    spec = RunSpec(init=tiny_apr, dataset=tiny_shards, run_dir=tmp_path / "zero", num_steps=0, **small)
-    free = required_memory_bytes(resolve(spec), TINY, "fp32")
-    monkeypatch.setattr(pretrain, "available_memory_bytes", lambda: free)
-    assert pretrain.pretrain(spec, Silent())["steps"] == 0
+    return RunSpec(init=tiny_apr, dataset=tiny_shards, run_dir=tmp_path / "run", num_steps=1, **small)
+
+
+def needed(spec: RunSpec) -> int:
+    return memory_terms(resolve(spec), CONFIG, "fp32").required
+
+
+@pytest.mark.parametrize("command", [pretrain, estimate])
+def test_a_run_that_memory_cannot_hold_is_refused(
+    spec: RunSpec, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "available_memory_bytes", lambda: needed(spec) - 1)
     with pytest.raises(NotEnoughMemory):
-        pretrain.pretrain(replace(spec, run_dir=tmp_path / "one", num_steps=1), Silent())
-    assert not (tmp_path / "one").exists()
+        command(spec, Silent())
+    assert not spec.run_dir.exists()
+    monkeypatch.setattr(fit, "available_memory_bytes", lambda: needed(spec))
+    command(spec, Silent())
+
+
+def test_without_steps_a_run_is_not_refused_for_the_optimizers_memory(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zero = replace(spec, num_steps=0)
+    monkeypatch.setattr(fit, "available_memory_bytes", lambda: needed(zero))
+    assert pretrain(zero, Silent())["steps"] == 0
+
+
+def test_a_plan_whose_checkpoints_the_disk_cannot_hold_is_refused(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = disk_bytes(resolve(spec), CONFIG)
+    monkeypatch.setattr(fit, "free_disk_bytes", lambda path: size - 1)
+    with pytest.raises(NotEnoughDisk) as caught:
+        estimate(spec, Silent())
+    assert caught.value.path == str(spec.run_dir)
+    assert not spec.run_dir.exists()
+    assert pretrain(spec, Silent())["steps"] == 1  # it may stop early, or its checkpoints be taken elsewhere
+    monkeypatch.setattr(fit, "free_disk_bytes", lambda path: size)
+    estimate(spec, Silent())
+
+
+def test_the_files_of_a_run_count_as_mapped_and_the_process_as_there(spec: RunSpec) -> None:
+    memory = estimate(spec, Silent())["memory"]
+    assert spec.init is not None
+    shards = sum(path.stat().st_size for path in spec.dataset.rglob("shard-*.bin"))
+    assert memory["mapped"] == spec.init.stat().st_size + shards + checkpoint_bytes(CONFIG)
+    assert 0.1 * GIB < memory["process"] < 8 * GIB
+    assert memory["peak"] == memory["required"] + memory["process"] + memory["mapped"]

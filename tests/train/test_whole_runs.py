@@ -22,6 +22,7 @@ from apr.evals.loss import EvalLoss
 from apr.stepzero.errors import StepZeroRefused
 from apr.train import certify as certify_module
 from apr.train import checkpoint as checkpoint_module
+from apr.train import fit as fit_module
 from apr.train import loop as loop_module
 from apr.train import pretrain as pretrain_module
 from apr.train.errors import CheckpointDiffers, LossDiverged, NotFinite, TokensMiscounted, TooFewWindows
@@ -508,7 +509,7 @@ def test_windows_that_were_not_consumed_are_noticed(
 def test_memory_that_is_not_there_is_refused(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pretrain_module, "available_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(fit_module, "available_memory_bytes", lambda: 1 << 20)
     with pytest.raises(AprError) as caught:
         run(run_dir=tmp_path / "run")
     assert caught.value.id == "APR606"
@@ -560,10 +561,11 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would_take(ran: Ran, tmp_path
     )
     found = estimate(spec, Silent())
     assert list(tmp_path.iterdir()) == []
-    assert set(found) == {
-        *("plan", "num_parameters", "available_windows", "memory_bytes", "seconds", "warnings")
-    }
     assert found["plan"]["digest"] == resolve(spec).digest
-    assert found["memory_bytes"] > 16 * found["num_parameters"]
-    assert 0 < found["seconds"] < 600
+    assert found["memory_bytes"] == found["memory"]["peak"] > 16 * found["num_parameters"]
+    assert (found["num_tokens"], found["seconds"] < 600) == (3 * 2 * 2 * 32, True)
+    assert found["corpus_epochs"] * found["available_windows"] == pytest.approx(3 * 2 * 2)
+    told = 3 * found["seconds_per_step"] + 3 * found["seconds_per_validation"]  # before, and after two epochs
+    assert found["seconds"] == pytest.approx(told)
+    assert found["inputs"]["dataset"] == {"value": str(spec.dataset), "source": "--dataset"}
     json.dumps(found)

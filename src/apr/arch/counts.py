@@ -5,8 +5,6 @@ from __future__ import annotations
 from apr.arch.config import TransformerConfig
 from apr.arch.inventory import inventory
 
-_CHUNK_LOGITS = 1 << 25  # as `apr.model.loss` computes them
-
 
 def parameter_count(config: TransformerConfig) -> int:
     """Stored parameters; a tied head is counted once."""
@@ -25,35 +23,22 @@ def training_flops_per_token(config: TransformerConfig, seq_length: int) -> int:
     return 6 * multiplied + attention
 
 
-def evidence_memory_bytes(config: TransformerConfig, *, seq_length: int, compute_bytes: int) -> int:
-    """An upper estimate of the memory that step zero takes without training, in bytes.
+def matrix_count(config: TransformerConfig) -> int:
+    """Parameters in matrices, the embedding and a tied head counted once: what a narrower compute type copies."""
+    return sum(spec.num_elements for spec in inventory(config) if len(spec.shape) > 1)
 
-    The checkpoint and the random-weights control in fp32 (8 bytes a parameter), one compute copy when it is not
-    fp32, the activations of one block, and a chunk of fp32 logits with two more like it for their softmax. Sequences
-    are evaluated one by one, and nothing is kept for a backward pass.
+
+def kept_bytes_per_token(config: TransformerConfig, compute_bytes: int) -> int:
+    """What the backward pass keeps of one token, in bytes: what autograd saves in `apr.model.decoder`, term by term.
+
+    A norm keeps its input, its scaled output (both fp32) and a factor, and the map behind it its input; attention keeps
+    q, k, v and its output, each as wide as the query heads, and a log-sum for each head; the feed-forward four values
+    of its width. A test holds this against what autograd saves.
     """
-    copy = compute_bytes if compute_bytes < 4 else 0
-    activations = seq_length * _activations_per_token(config) * (compute_bytes + 2)
-    logits = 3 * 4 * min(seq_length * config.vocab_size, _CHUNK_LOGITS)
-    return (8 + copy) * parameter_count(config) + activations + logits
-
-
-def training_memory_bytes(
-    config: TransformerConfig, *, batch_size: int, seq_length: int, compute_bytes: int
-) -> int:
-    """An upper estimate of the memory that training takes, in bytes.
-
-    fp32 weights, gradients and two moments (16 bytes a parameter), one compute copy of the weights when it is
-    not fp32, and the activations that the backward pass keeps. The activation count per token and layer
-    is what the decoder saves: the block's inputs and norms, q, k, v, attention output, and three MLP tensors.
-    """
-    parameters = parameter_count(config)
-    state = 16 * parameters + (compute_bytes * parameters if compute_bytes < 4 else 0)
-    tokens = batch_size * seq_length
-    per_token = config.num_hidden_layers * _activations_per_token(config)
-    return state + tokens * per_token * (compute_bytes + 2)
-
-
-def _activations_per_token(config: TransformerConfig) -> int:
-    query = config.num_attention_heads * config.head_dim
-    return 6 * config.hidden_size + 4 * query + 4 * config.intermediate_size
+    D, N = config.hidden_size, config.num_attention_heads
+    width = N * config.head_dim
+    norm = 8 * D + 4
+    attention = 4 * width * compute_bytes + 4 * N
+    feed_forward = 4 * config.intermediate_size * compute_bytes
+    block = 2 * (norm + D * compute_bytes) + attention + feed_forward
+    return config.num_hidden_layers * block + norm + D * compute_bytes + 8  # the final norm; the id itself

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,27 @@ def available_memory_bytes() -> int | None:
     limit = _control_group_bytes()
     known = [value for value in (free, limit) if value is not None]
     return min(known) if known else None
+
+
+def resident_bytes() -> tuple[int, int] | None:
+    """What this process holds in memory: (its own pages, pages of files); None where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    held = {
+        name: int(line.split()[1]) * 1024 for line in lines if (name := line.partition(":")[0])[:3] == "Rss"
+    }
+    return (held["RssAnon"], held["RssFile"]) if {"RssAnon", "RssFile"} <= held.keys() else None
+
+
+def free_disk_bytes(path: Path) -> int | None:
+    """What may be written where `path` is, or would be; None where the system does not say."""
+    there = next((place for place in (path, *path.absolute().parents) if place.is_dir()), None)
+    try:
+        return shutil.disk_usage(there).free if there else None
+    except OSError:
+        return None
 
 
 def _control_group_bytes() -> int | None:

@@ -43,6 +43,11 @@ COMMANDS = {
         "data_group",
         "Join the parts of a dataset, and see what it holds.",
     ),
+    "plan": (
+        "apr.cli.plan_command",
+        "plan_command",
+        "Show what a run would be and take, without building a model or writing anything.",
+    ),
     "pretrain": (
         "apr.cli.pretrain_command",
         "pretrain_command",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 IGNORE = -100
-_CHUNK_LOGITS = 1 << 25  # logits at a time: 134 MB in fp32
+CHUNK_LOGITS = 1 << 25  # logits at a time: 134 MB in fp32
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -29,7 +29,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
         )
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        step = max(1, _CHUNK_LOGITS // weight.shape[0])
+        step = max(1, CHUNK_LOGITS // weight.shape[0])
         for start in range(0, hidden.shape[0], step):
             part = slice(start, start + step)
             log_p = torch.log_softmax(F.linear(hidden[part], weight).float(), dim=-1)

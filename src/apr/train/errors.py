@@ -80,6 +80,18 @@ class NotEnoughMemory(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
+class NotEnoughDisk(AprError):
+    """The checkpoints of the run would not fit on the disk."""
+
+    id = "APR641"
+    text = "the checkpoints take about {needed_mb} MB in {path} and {available_mb} MB are free there"
+    help = "raise --steps-per-epoch, free space, or name a --run-dir on another disk"
+    path: str
+    needed_mb: int
+    available_mb: int
+
+
+@dataclass(kw_only=True, eq=False)
 class NotFinite(AprError):
     """Loss or gradient became NaN or infinite; the update was not made."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from apr.arch.config import TransformerConfig
-from apr.arch.counts import evidence_memory_bytes, training_memory_bytes
 from apr.base.errors import BadOption
 from apr.base.files import canonical_json, sha256_bytes
 from apr.train.errors import SequenceBeyondModel, TooFewWindows
 from apr.train.schedule import SCHEDULES, learning_rate
-from apr.train.spec import RunSpec
+from apr.train.spec import RunSpec, option_of
 
 # The mode flips these together; an explicit option wins over it.
 MODES: dict[str, dict[str, Any]] = {
@@ -151,32 +150,35 @@ def resolve(spec: RunSpec) -> RunPlan:
     """
     mode = spec.mode or _DEFAULTS["mode"]
     if mode not in MODES:
-        raise BadOption(option="--mode", value=str(mode), limit=" or ".join(MODES))
+        raise BadOption(option=spec.source_of("mode"), value=str(mode), limit=" or ".join(MODES))
+    # The mode's values stand where the mode itself stands.
+    by_mode = f"{spec.places['mode']} {mode}" if "mode" in spec.places else f"--mode {mode}"
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in (*_DEFAULTS, *MODES[mode]):
         asked = getattr(spec, name)
         if asked is not None:
-            values[name], sources[name] = asked, f"--{name.replace('_', '-')}"
+            values[name], sources[name] = asked, spec.source_of(name)
         elif name in MODES[mode]:
-            values[name], sources[name] = MODES[mode][name], f"--mode {mode}"
+            values[name], sources[name] = MODES[mode][name], by_mode
         else:
             values[name], sources[name] = _DEFAULTS[name], "default"
-    for name, value in (
-        ("allow_shard_cycle", spec.allow_shard_cycle),
-        ("external_validation", spec.val_shard is not None),
-        ("from_init", spec.init is not None),
-        ("synthetic", spec.synthetic),
+    for name, field_name, value in (
+        ("allow_shard_cycle", "allow_shard_cycle", spec.allow_shard_cycle),
+        ("external_validation", "val_shard", spec.val_shard is not None),
+        ("from_init", "init", spec.init is not None),
+        ("synthetic", "synthetic", spec.synthetic),
     ):
-        values[name], sources[name] = value, "option" if value else "default"
-    _check_ranges(values)
+        is_asked = value or field_name in spec.places
+        values[name], sources[name] = value, spec.source_of(field_name) if is_asked else "default"
+    _check_ranges(values, spec.source_of)
     return RunPlan(**values, sources=sources)
 
 
-def _check_ranges(values: dict[str, Any]) -> None:
+def _check_ranges(values: Mapping[str, Any], source_of: Callable[[str], str] = option_of) -> None:
     def require(name: str, holds: bool, limit: str) -> None:
         if not holds:
-            raise BadOption(option=f"--{name.replace('_', '-')}", value=str(values[name]), limit=limit)
+            raise BadOption(option=source_of(name), value=str(values[name]), limit=limit)
 
     require("num_steps", values["num_steps"] >= 0, "a whole number from 0")
     require("warmup_steps", values["warmup_steps"] >= 0, "a whole number from 0")
@@ -214,16 +216,6 @@ def check_fit(plan: RunPlan, config: TransformerConfig, *, dataset: str, availab
             path=dataset,
             available=available_windows,
         )
-
-
-def required_memory_bytes(plan: RunPlan, config: TransformerConfig, dtype_name: str) -> int:
-    """An upper estimate of the memory that the run takes, in bytes; without steps there is no optimizer to hold."""
-    compute_bytes = 2 if dtype_name == "bf16" else 4
-    if plan.num_steps == 0:
-        return evidence_memory_bytes(config, seq_length=plan.seq_length, compute_bytes=compute_bytes)
-    return training_memory_bytes(
-        config, batch_size=plan.batch_size, seq_length=plan.seq_length, compute_bytes=compute_bytes
-    )
 
 
 def plan_warnings(spec: RunSpec, plan: RunPlan) -> list[str]:

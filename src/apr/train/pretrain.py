@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-from apr.base.environment import available_memory_bytes, keep_freed_memory
+from apr.base.environment import keep_freed_memory
 from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
@@ -18,11 +18,12 @@ from apr.train.certify import StepZero, certify, validation_loss
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.errors import LossDiverged, NotEnoughMemory, NotFinite, TokensMiscounted
+from apr.train.errors import LossDiverged, NotFinite, TokensMiscounted
+from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.ledger import Ledger
 from apr.train.loop import updates
-from apr.train.plan import RunPlan, check_fit, plan_warnings, required_memory_bytes, resolve
+from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter, StepFigures
 from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
 from apr.train.run_dir import RunDir
@@ -90,16 +91,7 @@ def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec)
         dataset=str(spec.dataset),
         available_windows=inputs.count_windows(plan.seq_length),
     )
-    _require_memory(inputs, plan, compute)
-
-
-def _require_memory(inputs: Inputs, plan: RunPlan, compute: Compute) -> None:
-    if compute.device.type != "cpu":
-        return
-    needed = required_memory_bytes(plan, inputs.config, compute.dtype_name)
-    available = available_memory_bytes()
-    if available is not None and needed > available:
-        raise NotEnoughMemory(needed_mb=needed >> 20, available_mb=available >> 20)
+    require_memory(plan, compute, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

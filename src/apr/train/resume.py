@@ -127,7 +127,7 @@ def _require_same(spec: RunSpec, plan: RunPlan) -> None:
             continue
         if asked != (value := getattr(plan, field.name)):
             raise ResumeDiffers(
-                option=f"--{field.name.replace('_', '-')}",
+                option=spec.source_of(field.name),
                 asked=str(asked),
                 planned=str(value),
                 path=str(spec.run_dir),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+def option_of(name: str) -> str:
+    """The option that sets a field."""
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +44,8 @@ class RunSpec:
     save: str | None = None
     allow_shard_cycle: bool = False
     resume: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)  # of what no option gave: a run file or --set
+
+    def source_of(self, name: str) -> str:
+        """Where a field that was asked for stands: the option, --set, or the run file with its line."""
+        return self.places.get(name, option_of(name))

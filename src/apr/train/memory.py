@@ -1,0 +1,176 @@
+"""The memory of a run at its peak, term by term, from what the code allocates.
+
+Some moments can be the peak, and the greatest is taken: the backward pass of a step, when it begins; the optimizer's
+step, when every gradient is there; a save, which copies weights and moments when it is in the background; and step
+zero's control, for a run without steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from apr.arch.config import TransformerConfig
+from apr.arch.counts import kept_bytes_per_token, matrix_count, parameter_count
+from apr.model.loss import CHUNK_LOGITS
+from apr.train.plan import RunPlan
+
+_PROBE_TOKENS = 384  # `apr.stepzero.probe`
+_PROBE_BYTES = 20  # a logit of the probe: fp32, fp64, and the exponentials of its log-sum
+# glibc keeps what is freed and cannot always use it again: 9 to 18 % of the rest in a 135M model (LOG.md).
+_ALLOCATOR_SHARE = 0.13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTerms:
+    """What is in memory at the peak, in bytes."""
+
+    at: str  # which moment
+    weights: int  # fp32; two models in step zero's control
+    gradients: int
+    moments: int
+    activations: int  # kept for the backward pass, with the compute type's copy of the matrices
+    logits: int  # a chunk of them, and the head's gradient
+    original: int = 0  # weights that the rehearsal cannot read from the file again
+    snapshot: int = 0  # for saving in the background
+    allocator: int = 0  # freed and not usable again
+    process: int = 0  # interpreter and libraries
+    mapped: int = (
+        0  # pages of checkpoint, shards and saved checkpoint; the system takes them back when it needs them
+    )
+
+    @property
+    def live(self) -> int:
+        """What the run itself asks for."""
+        parts = ("weights", "gradients", "moments", "activations", "logits", "original", "snapshot")
+        return sum(getattr(self, name) for name in parts)
+
+    @property
+    def required(self) -> int:
+        """What must be free before the run begins: neither the process, which is there, nor pages of files."""
+        return self.live + self.allocator
+
+    @property
+    def peak(self) -> int:
+        """Resident memory at the peak, as the system counts it."""
+        return self.required + self.process + self.mapped
+
+    def to_dict(self) -> dict[str, Any]:
+        """The terms with their sums."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**named, "required": self.required, "peak": self.peak}
+
+
+def memory_terms(
+    plan: RunPlan, config: TransformerConfig, dtype_name: str, *, num_packed: int = 0
+) -> MemoryTerms:
+    """Estimate the memory of a run on the CPU, without the process and without pages of files.
+
+    Args:
+        plan: resolved.
+        config: of the model.
+        dtype_name: `fp32` or `bf16`.
+        num_packed: parameters that the checkpoint stores in blocks, which the rehearsal must copy.
+    """
+    compute_bytes = 2 if dtype_name == "bf16" else 4
+    moments = (
+        _control(plan, config, compute_bytes)
+        if plan.num_steps == 0
+        else (
+            _backward(plan, config, compute_bytes),
+            _update(plan, config),
+            _rehearsal(config, num_packed if plan.from_init else parameter_count(config)),
+            _saving(plan, config),
+        )
+    )
+    greatest = max(moments, key=lambda terms: terms.live)
+    return replace(greatest, allocator=int(_ALLOCATOR_SHARE * greatest.live))
+
+
+def _backward(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> MemoryTerms:
+    """The backward pass begins: everything is kept, and from the second micro-batch on the gradients are there."""
+    weights, tokens = 4 * parameter_count(config), plan.batch_size * plan.seq_length
+    copies = compute_bytes * matrix_count(config) if compute_bytes < 4 else 0
+    return MemoryTerms(
+        at="in the backward pass",
+        weights=weights,
+        gradients=weights if plan.grad_accum > 1 else 0,
+        moments=2 * weights if plan.num_steps > 1 else 0,
+        activations=tokens * kept_bytes_per_token(config, compute_bytes) + copies,
+        logits=_logits(config, tokens, compute_bytes),
+        snapshot=_snapshot(plan, config) if plan.num_epochs > 1 else 0,  # of the epoch before
+    )
+
+
+def _update(plan: RunPlan, config: TransformerConfig) -> MemoryTerms:
+    """The optimizer steps: every gradient is there, and the embedding's was just added to the head's."""
+    weights = 4 * parameter_count(config)
+    return MemoryTerms(
+        at="in the optimizer's step",
+        weights=weights,
+        gradients=weights,
+        moments=2 * weights,
+        activations=0,
+        logits=4 * config.vocab_size * config.hidden_size,
+        snapshot=_snapshot(plan, config) if plan.num_epochs > 1 else 0,
+    )
+
+
+def _rehearsal(config: TransformerConfig, num_original: int) -> MemoryTerms:
+    """Step zero makes an update on trial, beside the weights that it takes back."""
+    weights = 4 * parameter_count(config)
+    return MemoryTerms(
+        at="in the rehearsed update",
+        weights=weights,
+        gradients=weights,
+        moments=2 * weights,
+        activations=0,
+        logits=0,
+        original=4 * num_original,
+    )
+
+
+def _saving(plan: RunPlan, config: TransformerConfig) -> MemoryTerms:
+    """A save begins: with the copy there, the probe is run for the checkpoint's own reference."""
+    weights = 4 * parameter_count(config)
+    return MemoryTerms(
+        at="in a save",
+        weights=weights,
+        gradients=0,
+        moments=2 * weights,
+        activations=0,
+        logits=_probe(config),
+        snapshot=_snapshot(plan, config),
+    )
+
+
+def _snapshot(plan: RunPlan, config: TransformerConfig) -> int:
+    """The copy of weights and moments that a save in the background writes; one at a time."""
+    return 12 * parameter_count(config) if plan.save == "background" else 0
+
+
+def _control(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> tuple[MemoryTerms, ...]:
+    """Step zero alone: the probe of one model, and an evaluation, row by row, with a random one beside it."""
+    weights = 4 * parameter_count(config)
+    none = {"gradients": 0, "moments": 0, "activations": 0}
+    logits = _logits(config, plan.seq_length, compute_bytes)
+    models = 2 if plan.from_init else 1  # from scratch the model itself is the random one
+    return (
+        MemoryTerms(at="in the probe", weights=weights, logits=_probe(config), **none),
+        MemoryTerms(at="in the random-weights control", weights=models * weights, logits=logits, **none),
+    )
+
+
+def _probe(config: TransformerConfig) -> int:
+    return _PROBE_BYTES * config.vocab_size * min(_PROBE_TOKENS, config.sequence_limit[1])
+
+
+def _logits(config: TransformerConfig, tokens: int, compute_bytes: int) -> int:
+    """The loss at its peak: the head's gradient in fp32, and a chunk of logits or another one of its like."""
+    chunk = min(tokens, max(1, CHUNK_LOGITS // config.vocab_size)) * config.vocab_size
+    head = config.vocab_size * config.hidden_size
+    narrow = compute_bytes if compute_bytes < 4 else 0
+    softmax = 8 * chunk  # logits and their log-softmax, fp32
+    product = (4 + narrow) * chunk + compute_bytes * head
+    scaled = (4 + narrow) * head
+    return 4 * head + max(softmax, product, scaled)
