@@ -17,6 +17,7 @@ from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
+from apr.train import certify_resume
 from apr.train import pretrain as pretrain_module
 from apr.train import run_state as state_module
 from apr.train import saver as saver_module
@@ -242,23 +243,32 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(
-    ("spoil", "gate"),
-    [
-        (lambda run: flip(run / "state/step-00000003/optimizer.safetensors"), "resume.optimizer"),
-        (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
-        (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
-        (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
-        (lambda run: edit_json(run / "certificate.json", evidence_digest="0" * 64), "resume.start"),
-    ],
-)
-def test_a_state_that_is_another_is_refused_by_its_gate(
-    copied: Path, spoil: Callable[[Path], Any], gate: str
+OTHERS: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda run: flip(run / "state/step-00000003/optimizer.safetensors"), "resume.optimizer"),
+    (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
+    (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
+    (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
+    (lambda run: edit_json(run / "certificate.json", evidence_digest="0" * 64), "resume.start"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "gate"), OTHERS)
+def test_a_state_that_is_another_is_refused_by_its_gate_alone(
+    copied: Path, spoil: Callable[[Path], Any], gate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(copied)
+    again = Path(shutil.copytree(copied, copied.with_name("again")))
     with pytest.raises(StepZeroRefused) as caught:
         resume(copied)
     assert caught.value.gate == gate
+    name = {"start": "_start_gate", "optimizer": "_optimizer_gate", "loss": "_loss_gate"}[
+        gate.partition(".")[2]
+    ]
+    original = getattr(certify_resume, name)
+    monkeypatch.setattr(
+        certify_resume, name, lambda *given: replace(original(*given), verdict="yes", cause="")
+    )
+    assert resume(again)["outcome"] == "BUDGET_DONE"  # without the gate it gets through
 
 
 def edit_json(path: Path, **values: Any) -> None:

@@ -365,9 +365,7 @@ def _terminable() -> Iterator[None]:
 @contextmanager
 def _handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
     try:
-        # What nohup has had ignored stays ignored.
-        heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, handle) for number in heeded}
+        previous = {number: signal.signal(number, handle) for number in numbers if not _is_spared(number)}
     except ValueError:  # not the main thread: whoever owns the signals decides
         previous = {}
     try:
@@ -375,6 +373,11 @@ def _handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_spared(number: signal.Signals) -> bool:
+    """Whether nohup had a lost terminal ignored."""
+    return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 @contextmanager

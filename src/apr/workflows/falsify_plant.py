@@ -65,8 +65,12 @@ def run_fault(fault: Fault, scene: Scene) -> Outcome:
             with planted(fault.patches, reached):
                 _carry_out(fault, scene, folder)
             found: tuple[str | None, str] = (None, "")
-        except (Interrupted, NotEnoughMemory):  # of the whole command, not of this fault: nothing was tried
+        except Interrupted:  # the user stops the whole command, not this fault
             raise
+        except (
+            NotEnoughMemory
+        ) as error:  # of the machine, not of this fault: another process took it meanwhile
+            found = (None, f"not tried: {error}")
         except AprError as error:
             found = (_gate_of(error, fault), str(error))
         except Exception as error:  # a crash is no refusal: the user would see a bug report
