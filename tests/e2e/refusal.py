@@ -24,7 +24,7 @@ from command import Outcome
 from tiny import QUICK
 
 # What a run that was refused after its directory was made leaves there: why, and no weights.
-RECORDED = ("run", "run/log.txt", "run/plan.json", "run/record.json")
+RECORDED = ("run", "run/inputs.json", "run/log.txt", "run/plan.json", "run/record.json")
 # A field that was not filled in, a value that is Python's, two marks or two spaces in a row, a word twice.
 _SLIPS = re.compile(r"\{\w*\}|\bNone\b|(?<! )[.;,]; |\s\s|\b([A-Za-z]+) \1\b|[.\s]$")
 JUDGED = ("run/certificate.json", *RECORDED)

@@ -159,7 +159,11 @@ def test_a_disk_that_is_full_from_the_start(
     tmp_path: Path, tiny_apr: Path, tiny_shards: Path, command: str, num_bytes: int
 ) -> None:
     arguments = writers(tmp_path, tiny_apr, tiny_shards, tmp_path / "out")[command]
-    leaves = ("out", "out/log.txt", "out/plan.json") if (command, num_bytes) == ("pretrain", 2_000) else ()
+    leaves = (
+        ("out", "out/inputs.json", "out/log.txt", "out/plan.json")
+        if (command, num_bytes) == ("pretrain", 2_000)
+        else ()
+    )
     says = {
         "path": "certificate.json" if leaves else tmp_path / "out"
     }  # the first that failed, not the record
@@ -190,6 +194,8 @@ def test_the_optimizers_state_does_not_fit(tmp_path: Path, tiny_apr: Path, tiny_
     assert "optimizer" in document["facts"]["path"]
     assert not list((tmp_path / "run" / "state").iterdir())
     open_apr(tmp_path / "run/ckpt/epoch-001.apr", "full").close()
+    assert call("pretrain", "--resume", "--run-dir", tmp_path / "run").code == 0  # there is room again
+    assert call("verify", tmp_path / "run").code == 0
 
 
 @contextmanager
