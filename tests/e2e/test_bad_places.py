@@ -182,7 +182,8 @@ def test_a_disk_that_fills_up_while_training(tmp_path: Path, tiny_apr: Path, tin
     files = ("run/certificate.json", "run/ckpt", "run/metrics.jsonl", *RECORDED)
     assert sorted(left) == sorted(files)
     record = read_json(tmp_path / "run/record.json")
-    assert (record["outcome"], record["steps"], record["checkpoints"]) == ("REFUSED", 2, [])
+    assert (record["outcome"], record["checkpoints"]) == ("REFUSED", [])
+    assert record["steps"] in (2, 3, 4)  # the save runs beside the steps, and its failure ends them
     assert record["error"]["id"] == "APR103"
 
 

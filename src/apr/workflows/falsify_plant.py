@@ -46,7 +46,8 @@ class Outcome:
             "expected_gate": fault.gate,
             "caught_by": self.gate if self.planted else None,
             "gates": list(self.gates),
-            "message": self.message if self.planted else "the defect was never reached, so nothing was tried",
+            "message": self.message
+            or ("" if self.planted else "the defect was never reached, so nothing was tried"),
             "seconds": round(self.seconds, 2),
         }
 

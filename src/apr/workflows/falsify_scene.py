@@ -68,6 +68,7 @@ class Scene:
             device="cpu",
             dtype="fp32",
             target_val_loss=0.5,
+            save="blocking",  # no copy of weights and moments in memory
         )
 
     @cached_property

@@ -170,14 +170,14 @@ def always_a_decoder(values: Mapping[str, Any], source: str) -> str:
 
 def cuda_ignores_init(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     """The builder of one device has no place for a checkpoint."""
-    original = certify._Court.build
+    original = certify.Court.build
 
     def build(self: Any) -> Any:
         if self.compute.device.type == "cuda":
             return random_decoder(CONFIG, 0)
         return original(self)
 
-    patch.setattr(certify._Court, "build", build)
+    patch.setattr(certify.Court, "build", build)
 
 
 def rounded_on_cuda(patch: pytest.MonkeyPatch, scene: Scene) -> None:

@@ -109,7 +109,7 @@ def unheeded(plant: Plant) -> Plant:
 
     def both(patch: pytest.MonkeyPatch, scene: Scene) -> None:
         plant(patch, scene)
-        patch.setattr(certify._Court, "refused", False)
+        patch.setattr(certify.Court, "refused", False)
         patch.setattr(pretrain._Run, "_require_passed", lambda self, certificate: None)
 
     return both
