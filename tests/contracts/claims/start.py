@@ -82,9 +82,10 @@ def optimizer_is_fresh(scene: Scene) -> None:
             "a moment or a step counter is not zero"
         )
         assert order == ["load_decoder", "build_optimizer"], f"the order was {order}"
-        state = load_file(run.run_dir / "state" / "optimizer.safetensors")
+        (saved,) = run.run_dir.glob("state/step-*")
+        state = load_file(saved / "optimizer.safetensors")
         assert not any(value.any() for value in state.values()), "the state on disk is not zero"
-        progress = run.read("state/progress.json")
+        progress = run.read(f"state/{saved.name}/progress.json")
         counters = {name: progress[name] for name in ("step", "epoch", "cursor", "tokens_seen")}
         assert not any(counters.values()), f"the counters are {counters}"
         first_updates_count_from_zero(scene, init)
