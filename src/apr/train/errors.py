@@ -251,7 +251,7 @@ class MetricsChanged(AprError):
     """metrics.jsonl is not what it was when the state was saved."""
 
     id = "APR634"
-    text = "{path} does not begin with the {num_bytes:,} bytes that it had when step {step} was saved"
+    text = "{path} does not begin with the {num_bytes} bytes that it had when step {step} was saved"
     help = "put the file back as it was; a resumed run continues it without gap or repetition"
     path: str
     num_bytes: int
