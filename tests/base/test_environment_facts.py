@@ -105,3 +105,23 @@ def test_the_free_disk_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     for place in (tmp_path, tmp_path / "a" / "b"):
         assert environment.free_disk_bytes(place) == pytest.approx(free, rel=0.2)
+
+
+def test_memory_that_was_freed_and_kept_comes_back() -> None:
+    code = (
+        "import torch\n"
+        "from apr.base.environment import give_freed_memory_back, keep_freed_memory\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "keep_freed_memory()\n"
+        "before = resident()\n"
+        "block = torch.ones(100_000_000)\n"
+        "del block\n"
+        "kept = resident() - before\n"
+        "give_freed_memory_back()\n"
+        "print(kept, resident() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 300_000_000
+    assert left < 50_000_000

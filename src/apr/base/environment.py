@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import shutil
@@ -120,3 +121,12 @@ def keep_freed_memory() -> bool:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # the names in malloc.h
     asked = ((mmap_max, 0), (trim_threshold, -1), (top_pad, 64 << 20))
     return all(mallopt(name, value) == 1 for name, value in asked)
+
+
+def give_freed_memory_back() -> None:
+    """Return to the system what was freed and kept, so that it counts as available again."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):  # another C library, another system: it keeps nothing
+        return

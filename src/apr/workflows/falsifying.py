@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apr.base.environment import keep_freed_memory
+from apr.base.environment import give_freed_memory_back, keep_freed_memory
 from apr.base.errors import BadOption
 from apr.base.files import require_file
 from apr.stepzero.faults.catalogue import FAULTS
@@ -87,6 +87,7 @@ def _run_faults(faults: Sequence[Fault], scene: Scene, reporter: Reporter) -> li
     for number, fault in enumerate(able):
         reporter.phase(fault.id, number, len(able))
         outcome = run_fault(fault, scene)
+        give_freed_memory_back()  # the next run asks how much there is
         rows.append(outcome.to_dict(fault))
         if rows[-1]["caught_by"] is None:
             reporter.note(f"MISSED {fault.id}: {fault.says}; {outcome.message or 'the run went on'}")
@@ -99,6 +100,7 @@ def _run_controls(controls: Sequence[Control], scene: Scene, reporter: Reporter)
     for number, control in enumerate(able):
         reporter.phase(control.id, number, len(able))
         rows.append(run_control(control, scene))
+        give_freed_memory_back()
         if rows[-1]["alarm"] is not None:
             reporter.note(f"FALSE ALARM {control.id}: {rows[-1]['alarm']}")
     return rows
