@@ -166,10 +166,15 @@ def gguf_beside(folder, files, kit):
     (folder / "model.gguf").write_bytes(b"GGUF")
 
 
+def adapter_beside(folder, files, kit):
+    (folder / "adapter_model.bin").write_bytes(b"PK")
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [
         (stale_single_file, SourceAmbiguous),
+        (adapter_beside, SourceAmbiguous),
         (no_index, SourceAmbiguous),
         (gguf_beside, SourceAmbiguous),
         (shard_gone, IndexContradicted),

@@ -59,11 +59,14 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
     Raises:
         SourceIncomplete: there are none.
-        SourceAmbiguous: there are several and no index, or some that the index does not name.
+        SourceAmbiguous: there are several and no index, some that the index does not name, or an adapter's.
         IndexContradicted: the index names files that are not there.
         CannotRead, BadJson: the index cannot be read.
     """
     present = sorted(path.name for path in folder.glob("*.safetensors"))
+    # An adapter's weights belong to the model, and some loaders add them by themselves.
+    if adapters := sorted(path.name for path in folder.glob("adapter_*")):
+        raise SourceAmbiguous(location=str(folder), found=", ".join([*present, *adapters]))
     if not (folder / INDEX).is_file():
         if not present:
             raise SourceIncomplete(location=str(folder), missing="*.safetensors")

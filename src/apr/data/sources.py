@@ -47,8 +47,14 @@ class CorpusFile:
 
     @property
     def content_suffix(self) -> str:
-        """The suffix that says what it holds, below its compression: `.jsonl` for x.jsonl.gz."""
-        return Path(self.path.stem).suffix.lower() if self.is_compressed else self.path.suffix.lower()
+        """The suffix that says what it holds, below its compression: `.jsonl` for x.jsonl.gz.
+
+        A compressed .json is one too: so C4 and others name a record a line. A plain .json may be a file of source code.
+        """
+        if not self.is_compressed:
+            return self.path.suffix.lower()
+        inner = Path(self.path.stem).suffix.lower()
+        return ".jsonl" if inner == ".json" else inner
 
     @property
     def is_compressed(self) -> bool:
