@@ -49,7 +49,7 @@ class CorpusFile:
     def content_suffix(self) -> str:
         """The suffix that says what it holds, below its compression: `.jsonl` for x.jsonl.gz.
 
-        A compressed .json is one too: so C4 and others name a record a line. A plain .json may be a file of source code.
+        A compressed .json is one too: C4 and others name records so. A plain .json may be a file of source code.
         """
         if not self.is_compressed:
             return self.path.suffix.lower()
