@@ -435,3 +435,12 @@ def test_no_clock_is_believed(
     monkeypatch.setattr("time.time_ns", lambda: next(jumps) * 10**9)
     pretrain(spec(tmp_path / "run"), Silent())
     assert results(tmp_path / "run") == results(undisturbed)
+
+
+def test_the_certificate_of_a_resume_is_verified_too(copied: Path) -> None:
+    resume(copied)
+    assert noes(copied) == []
+    edit_json(copied / "resumes/001.json", grade="A")
+    found = noes(copied)
+    assert "resumes/001.certificate.digest" in found
+    assert all(name.startswith("resumes/001.") for name in found)

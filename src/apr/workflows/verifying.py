@@ -7,6 +7,7 @@ they are of, metrics against the plan, checkpoints against certificate, plan and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def verify(
     }
 
 
+def _resume_checks(run: Run) -> Iterator[Check]:
+    """The certificates of resumes: each whole, and of this run's start and plan."""
+    start = (run.certificate or {}).get("evidence_digest")
+    for path in sorted(run.folder.glob("resumes/*.json")):
+        name = f"resumes/{path.stem}"
+        found, document = verify_certificate(path.read_bytes())
+        yield from (replace(check, id=f"{name}.{check.id}") for check in found)
+        if document is not None:
+            inputs = document["inputs"]
+            claim = "it goes on with this run: its start and its plan"
+            said = [inputs.get("start"), inputs.get("plan")]
+            yield compared(f"{name}.start", claim, said, [start, run.plan.digest])
+
+
 def _uncompared(given: Mapping[str, Path | None]) -> Iterator[Check]:
     """What was given to compare with, where there is no certificate that it could be held against."""
     for option, path in given.items():
@@ -130,7 +145,7 @@ def _verify_folder(folder: Path, say: Say) -> tuple[list[Check], dict[str, Any] 
         return [*checks, *synthetic_checks(folder, plan, plan_document, record)], document, None
     run = assemble(folder, document, plan, record, checks)
     if run is not None:
-        checks += [*record_checks(run), *checkpoint_checks(run, say)]
+        checks += [*record_checks(run), *checkpoint_checks(run, say), *_resume_checks(run)]
     return [*checks, *other_files_check(folder)], document, run
 
 
