@@ -22,8 +22,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of -log p(target), times `scale`; hidden [n, D], weight [V, D] in one dtype, targets [n]."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
-        with_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, wanted: bool
+    ) -> Tensor:
+        with_grad = wanted and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
         grad_hidden = torch.empty_like(hidden) if with_grad else None
         grad_weight = (
             torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
@@ -46,10 +48,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (total * scale).float()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         upstream = grads[0]
-        return grad_hidden * upstream, (grad_weight * upstream).to(ctx.weight_dtype), None, None
+        return grad_hidden * upstream, (grad_weight * upstream).to(ctx.weight_dtype), None, None, None
 
 
 def _softmax_gradient(log_p: Tensor, targets: Tensor, targeted: Tensor) -> Tensor:
@@ -73,5 +75,11 @@ def next_token_loss(hidden_BTD: Tensor, head_VD: Tensor, targets_BT: Tensor, sca
             micro-batches of unequal length weigh every token alike.
     """
     hidden = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, head_VD.to(hidden.dtype), targets_BT.reshape(-1), scale)
+    loss: Tensor = _ChunkedCrossEntropy.apply(
+        hidden,
+        head_VD.to(hidden.dtype),
+        targets_BT.reshape(-1),
+        scale,
+        torch.is_grad_enabled(),  # asked here: inside, it is always off, and the inputs say that they want one
+    )
     return loss
