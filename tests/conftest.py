@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,10 @@ from apr.base.environment import cache_dir
 from apr.convert.published import PUBLISHED, fetch_published
 from command import run_apr
 from tiny import make_model, make_shards
+
+# Who starts the tests in the background has Ctrl-C ignored, in every process below too; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine under load is slow, which is no finding; and CI judges a change, so it must not meet new examples.
 hypothesis.settings.register_profile("apr", deadline=None, derandomize="CI" in os.environ)

@@ -59,7 +59,8 @@ def test_loss_and_gradients_are_torchs(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss_module, "CHUNK_LOGITS", chunk)
         for ours, theirs in both(*problem(rows, length, masked, torch.float32), scale, upstream=0.5):
-            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+            # What cancels leaves rounding behind that is as large as the scale.
+            torch.testing.assert_close(ours, theirs, atol=1e-6 * max(1.0, scale), rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [V, 4 * V, 1 << 25])
