@@ -7,12 +7,14 @@ import json
 import platform
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from apr.base.environment import cache_dir, cpu_count, cpu_flags, versions
 from apr.convert.published import fetch_published
-from bench import load, step
+from bench import engines, load, step
 from bench.turns import ratios, spread, take_turns
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,7 +49,32 @@ def bench_step(rounds: int) -> dict[str, Any]:
     return figure
 
 
-FIGURES = {"load": bench_load, "step": bench_step}
+def bench_encode(name: str, glob: str, *folders: Path) -> Callable[[int], dict[str, Any]]:
+    def measure(rounds: int) -> dict[str, Any]:
+        _, model = prepared(name, "keep")
+        present = [str(folder) for folder in folders if folder.is_dir()]
+        reports = take_turns("bench.engines", [str(model), glob, *present], rounds)
+        figure = _figure(engines.CLAIM, engines.BAR, reports)
+        # Two digests that differ are two corpora encoded, and no figure.
+        figure["ids_match"] = len({report["ids"] for kept in reports.values() for report in kept}) == 1
+        figure["holds"] = (
+            figure["holds"] and figure["ids_match"] and figure["peak_mb"]["ours"] <= engines.MAX_PEAK_MB
+        )
+        return figure
+
+    return measure
+
+
+_SOURCE = Path(sysconfig.get_paths()["stdlib"])
+_MIXED = tuple(Path("/usr/share") / name for name in ("doc", "i18n", "mime", "perl", "metainfo", "vim"))
+FIGURES = {
+    "load": bench_load,
+    "step": bench_step,
+    "encode-smollm2": bench_encode("smollm2-135m-instruct", "**/*.py", _SOURCE),
+    "encode-qwen": bench_encode("qwen2.5-coder-0.5b-instruct", "**/*.py", _SOURCE),
+    "encode-mixed-smollm2": bench_encode("smollm2-135m-instruct", "**/*", *_MIXED),
+    "encode-mixed-qwen": bench_encode("qwen2.5-coder-0.5b-instruct", "**/*", *_MIXED),
+}
 
 
 def _figure(claim: str, bar: dict[str, float], reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -74,7 +101,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": cpu_count(),
         "bf16": sorted(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"}),
-        "versions": versions("torch", "transformers", "gguf", "numpy"),
+        "versions": versions("torch", "transformers", "tokenizers", "fastokens", "gguf", "numpy"),
     }
 
 

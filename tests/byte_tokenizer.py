@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from apr.tokenizer.definition import TokenizerDefinition
+from apr.tokenizer.engine_record import EngineRecord
 
 END_OF_TEXT = 256
 
@@ -13,6 +14,7 @@ class ByteTokenizer:
     """One id a byte; 256 ends a text."""
 
     unknown_id = None
+    engine = EngineRecord(name="bytes", version="1", audited_share=1.0)
 
     def __init__(self, end_of_text_id=END_OF_TEXT, max_id=END_OF_TEXT, normalizer=None):
         self.definition = TokenizerDefinition(
@@ -22,6 +24,7 @@ class ByteTokenizer:
             bos_token_id=None,
             eos_token_id=None,
         )
+        self.normalization = "none" if normalizer is None else normalizer["type"]
         self.max_id = max_id
         self.vocab_size = max_id + 1
 

@@ -38,11 +38,20 @@ def test_every_field_must_be_there(manifest):
     paths += [f"shards.1.{name}" for name in manifest.to_dict()["shards"][1]]
     paths.remove("format_version")  # tested below: another version is another error
     paths += [f"sources.0.{name}" for name in manifest.to_dict()["sources"][0]]
-    assert len(paths) == 21 + 4 + 3 + 5
+    paths += [f"engine.{name}" for name in manifest.to_dict()["engine"]]
+    paths.remove("engine")  # tested below: older datasets have none
+    assert len(paths) == 21 + 4 + 3 + 5 + 3
     for path in paths:
         with pytest.raises(ManifestFieldMissing) as caught:
             parse_manifest(changed(manifest, path, ...), "test")
         assert caught.value.fields.split(".")[-1] == path.split(".")[-1]
+
+
+def test_a_dataset_from_before_engines_were_recorded_keeps_its_digest(manifest):
+    older = parse_manifest(changed(manifest, "engine", ...), "test")
+    assert older.engine is None
+    assert "engine" not in older.to_dict()
+    assert older.digest == manifest.digest
 
 
 @pytest.mark.parametrize("path", ["totl_tokens", "split.sed", "shards.0.sha265"])
@@ -59,6 +68,8 @@ BAD_VALUES = [
     *[("corpus_sha256", ""), ("documents_sha256", "x"), ("shards.0.sha256", "g" * 64)],
     *[("total_tokens", value) for value in (4, 6, 5.0, "5", True, -5, None)],
     *[("shard_count", value) for value in (1, 3, "2")],
+    *[("engine.audited_share", value) for value in (-0.1, 1.01, "1", True, None)],
+    *[("engine.name", 5), ("engine.version", None), ("engine", "hf")],
     *[("total_documents", value) for value in (0, 1.5, None)],
     *[("total_bytes", 0), ("vocab_size", 0), ("vocab_size", 2**32 + 1), ("empty_documents", -1)],
     *[("max_token_id", value) for value in (1000, -1, 1.0)],
@@ -113,7 +124,7 @@ def test_version_1_is_read_as_strictly_and_keeps_its_digest(manifest):
     old = {**manifest.to_dict(), "format_version": 1}
     with pytest.raises(ManifestFieldUnknown):
         parse_manifest(old, "test")
-    del old["sources"]
+    del old["sources"], old["engine"]
     read = parse_manifest(old, "test")
     assert read.to_dict() == old
     assert read.digest == sha256_bytes(canonical_json({**old, "elapsed_s": 0.0}))

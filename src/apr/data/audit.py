@@ -6,13 +6,13 @@ plausible numbers; that the ids decode back to the text is what tells it from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from apr.data.corpus import Document
 from apr.data.errors import RoundTripBroken, TokenIdTooLarge, UnknownTokens
-from apr.tokenizer.engine import Tokenizer
+from apr.tokenizer.engine import Ids, Tokenizer
 
 AUDIT_FIRST = 64  # every one of the first documents is decoded back
 AUDIT_EVERY = 256  # and after them one in so many
@@ -41,7 +41,7 @@ class EncodingAudit:
         for name in _COUNTERS:
             setattr(self, name, counters[name])
 
-    def check(self, document: Document, ids: Sequence[int]) -> np.ndarray:
+    def check(self, document: Document, ids: Ids) -> np.ndarray:
         """Check the ids of the next document.
 
         Returns:
@@ -68,8 +68,8 @@ class EncodingAudit:
         """
         require_known(self.num_unknown, self.num_tokens)
 
-    def _check_round_trip(self, document: Document, ids: Sequence[int]) -> None:
-        expected, found = self._tokenizer.normalize(document.text), self._tokenizer.decode(list(ids))
+    def _check_round_trip(self, document: Document, ids: Ids) -> None:
+        expected, found = self._tokenizer.normalize(document.text), self._tokenizer.decode(ids)
         self.num_round_trips += 1
         if found != expected:
             position = _first_difference(expected, found)
@@ -98,17 +98,19 @@ def id_bound(tokenizer: Tokenizer) -> int:
     return tokenizer.max_id + 1
 
 
-def checked_ids(ids: Sequence[int], vocab_size: int, origin: str) -> np.ndarray:
-    """The ids as [T] u32.
+def checked_ids(ids: Ids, vocab_size: int, origin: str) -> np.ndarray:
+    """The ids as [T] u32; an array of that type is not copied.
 
     Raises:
         TokenIdTooLarge: an id is not from 0 to vocab_size - 1.
     """
-    wide = np.array(ids, dtype=np.int64)  # u32 would wrap a negative id around
+    # As u32 a negative id would wrap around; where it is that already, nothing was negative.
+    is_unsigned = isinstance(ids, np.ndarray) and ids.dtype == np.uint32
+    wide: np.ndarray = np.asarray(ids, dtype=np.uint32 if is_unsigned else np.int64)
     outside = (wide < 0) | (wide >= vocab_size)
     if outside.any():
         raise TokenIdTooLarge(origin=origin, token_id=int(wide[outside][0]), vocab_size=vocab_size)
-    return wide.astype(np.uint32)
+    return wide.astype(np.uint32, copy=False)
 
 
 def _first_difference(left: str, right: str) -> int:

@@ -131,7 +131,7 @@ class _Encoding:
             portion=portion,
         )
         self._layout = layout_of(options, tokenizer, self._reader)
-        self._plan = plan_of(options, self._layout, self._reader, portion)
+        self._plan = plan_of(options, self._layout, self._reader, portion, tokenizer.engine)
         self._tokenizer, self._out, self._options, self._portion = tokenizer, out, options, portion
         self._audit = EncodingAudit(tokenizer)
         self._started_s = self._journaled_s = time.monotonic()

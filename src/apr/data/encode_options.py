@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from apr.base.errors import BadOption
@@ -17,8 +16,8 @@ from apr.data.manifest import EOS_POLICIES, FORMAT_VERSION, PRODUCER_VERSION, Sp
 from apr.data.records import OnBad
 from apr.data.spans import Portion
 from apr.data.split import SPLIT_RULE, check_fraction
-from apr.tokenizer.definition import TokenizerDefinition
 from apr.tokenizer.engine import Tokenizer
+from apr.tokenizer.engine_record import EngineRecord
 
 EosPolicy = Literal["after", "between", "none"]
 PART_FIELD, TIMES_FIELD = "--part", "time of a corpus file"  # of a plan: what may differ between parts
@@ -92,9 +91,15 @@ def layout_of(options: EncodeOptions, tokenizer: Tokenizer, reader: CorpusReader
 
 
 def plan_of(
-    options: EncodeOptions, layout: Layout, reader: CorpusReader, portion: Portion | None
+    options: EncodeOptions,
+    layout: Layout,
+    reader: CorpusReader,
+    portion: Portion | None,
+    engine: EngineRecord,
 ) -> dict[str, Any]:
     """Everything that the bytes of the dataset, or of this part of it, depend on.
+
+    The engine is among it: where one was given up over one document, what it made of the others does not count.
 
     Files are known by name and size, and on this machine by the time of their last change too: to read the text
     for its digest would take as long as half an encoding.
@@ -105,6 +110,7 @@ def plan_of(
     return {
         "release": f"{PRODUCER_VERSION}, format {FORMAT_VERSION}",
         "tokenizer": layout.tokenizer_sha256,
+        "--engine": f"{engine.name} {engine.version}",
         "end-of-text id": layout.eos_token_id,
         "--corpus": ", ".join(f"{name}:{weight:g}" for name, weight in layout.sources),
         "list of corpus files": _digest(listing),
@@ -123,17 +129,12 @@ def plan_of(
 def manifest_facts(options: EncodeOptions, tokenizer: Tokenizer) -> Mapping[str, Any]:
     """The fields of a manifest that follow from how it is encoded."""
     return {
-        "normalization": _normalization(tokenizer.definition),
+        "normalization": tokenizer.normalization,
         "vocab_size": id_bound(tokenizer),
         "seq_length_hint": options.seq_length_hint,
+        "engine": asdict(tokenizer.engine),
     }
 
 
 def _digest(value: Any) -> str:
     return sha256_bytes(canonical_json(value))
-
-
-def _normalization(definition: TokenizerDefinition) -> str:
-    """What the tokenizer does to text before it splits it, in a word; its sha256 pins the rest."""
-    normalizer = json.loads(definition.json_text).get("normalizer")
-    return "none" if normalizer is None else str(normalizer["type"])

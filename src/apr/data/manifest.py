@@ -30,10 +30,11 @@ from apr.data.errors import (
     ManifestValueBad,
 )
 from apr.data.records import BAD_KINDS
+from apr.tokenizer.engine_record import EngineRecord
 
 FORMAT_VERSION = 2
 KNOWN_VERSIONS = (1, 2)
-_SINCE_2 = ("sources",)
+_SINCE_2 = ("sources", "engine")
 MANIFEST_NAME = "manifest.json"
 DOCUMENTS_NAME = "documents.bin"
 PRODUCER_VERSION = f"apr {__version__}"
@@ -103,6 +104,7 @@ class Manifest:
     shard_count: int
     shards: tuple[ShardRecord, ...]
     documents_sha256: str
+    engine: Mapping[str, Any] | None  # the fields of an EngineRecord; None in older datasets
     elapsed_s: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,14 +114,19 @@ class Manifest:
             "shards": [asdict(shard) for shard in self.shards],
             "sources": [asdict(source) for source in self.sources],
         }
+        if self.engine is None:
+            del values["engine"]  # so that a dataset from before keeps its digest
         return {
             name: value for name, value in values.items() if name in fields_of_version(self.format_version)
         }
 
     @property
     def digest(self) -> str:
-        """Identity of the dataset: sha256 of the canonical manifest without the time that it took."""
-        return sha256_bytes(canonical_json(replace(self, elapsed_s=0.0).to_dict()))
+        """Identity of the dataset: sha256 of the canonical manifest without the time and the engine that it took.
+
+        Engines differ in speed only; one that gave other ids would show in the digests of the shards.
+        """
+        return sha256_bytes(canonical_json(replace(self, elapsed_s=0.0, engine=None).to_dict()))
 
 
 def fields_of_version(format_version: int) -> list[str]:
@@ -181,6 +188,8 @@ def parse_manifest(values: Mapping[str, Any], source: str) -> Manifest:
     if type(version) is not int or version not in KNOWN_VERSIONS:
         # First of all, as another version may have other fields.
         _refuse(source, "format_version", version, "1 or 2, the ones known here")
+    if version >= 2:
+        values = {"engine": None, **values}
     _require_fields(values, fields_of_version(version), source, "")
     _require_fields(_object(values["split"], source, "split"), _names(SplitRecord), source, "split.")
     shards = _records(values, "shards", ShardRecord, source)
@@ -192,9 +201,12 @@ def parse_manifest(values: Mapping[str, Any], source: str) -> Manifest:
             "shards": shards,
             "sources": sources,
             "bad": dict(_object(values["bad"], source, "bad")),
+            "engine": values.get("engine"),
         }
     )
     _check_values(manifest, source)
+    if manifest.engine is not None:
+        _check_engine(manifest.engine, source)
     _check_sums(manifest, source)
     return manifest
 
@@ -245,6 +257,14 @@ def _check_values(manifest: Manifest, source: str) -> None:
         _require_number(source, f"{place}.weight", origin.weight, below=math.inf)
         for name in ("num_documents", "num_tokens", "num_bytes"):
             _require_count(source, f"{place}.{name}", getattr(origin, name), least=0)
+
+
+def _check_engine(engine: Any, source: str) -> None:
+    _require_fields(_object(engine, source, "engine"), _names(EngineRecord), source, "engine.")
+    for name in ("name", "version"):
+        if not isinstance(engine[name], str):
+            _refuse(source, f"engine.{name}", engine[name], "text")
+    _require_number(source, "engine.audited_share", engine["audited_share"], below=math.nextafter(1.0, 2.0))
 
 
 def _check_sums(manifest: Manifest, source: str) -> None:

@@ -1,8 +1,9 @@
 """The tokenizer engine: text to ids and back, by Hugging Face's `tokenizers`.
 
-`Tokenizer` is the protocol; a faster engine may stand behind it once it gives the same ids. The wrapper adds
-what the engine leaves to luck: nothing is truncated or padded because a tokenizer.json says so, no special
-tokens are put around a text, ids are those that the file declares, and bad input is an error with an id.
+`Tokenizer` is the protocol; a faster engine stands behind it only under audit (`apr.tokenizer.audited`), with
+this one as the judge. The wrapper adds what the engine leaves to luck: nothing is truncated or padded because a
+tokenizer.json says so, no special tokens are put around a text, ids are those that the file declares, and bad
+input is an error with an id.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import tokenizers
 
 from apr.tokenizer.alphabet import NOT_IN_UTF8, byte_symbols
 from apr.tokenizer.definition import TokenizerDefinition
+from apr.tokenizer.engine_record import EngineRecord
 from apr.tokenizer.errors import (
     AddedTokenMoved,
     CannotEncode,
@@ -26,6 +29,9 @@ from apr.tokenizer.restored import restored, steps
 from apr.tokenizer.special import added_tokens, parse_document
 
 _SOURCE = "the definition"
+REFERENCE = "hf"  # the name of this engine among the others
+
+Ids = Sequence[int] | np.ndarray  # of one text, [T]
 
 
 class Tokenizer(Protocol):
@@ -47,13 +53,21 @@ class Tokenizer(Protocol):
     def unknown_id(self) -> int | None:
         """The id that stands for what the vocabulary cannot spell, or None."""
 
+    @property
+    def normalization(self) -> str:
+        """What it does to text before it splits it, in a word; the definition's sha256 pins the rest."""
+
+    @property
+    def engine(self) -> EngineRecord:
+        """What encodes."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, with no token put around it."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Ids]:
         """The ids of each text."""
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Ids) -> str:
         """The text of ids, special tokens included."""
 
     def normalize(self, text: str) -> str:
@@ -81,6 +95,7 @@ class TextTokenizer:
             raise TokenizerNotLoadable(source=_SOURCE, reason=reason)
         self._engine = _load_engine(definition.json_text)
         # Only the small parts are kept: a vocabulary as Python objects takes tens of megabytes.
+        self.added_tokens = tuple(entry["content"] for entry in added_tokens(document, _SOURCE))
         self._steps = {key: document.get(key) for key in ("normalizer", "pre_tokenizer")}
         vocab: dict[str, int] = self._engine.get_vocab(with_added_tokens=True)
         if not vocab:
@@ -95,6 +110,9 @@ class TextTokenizer:
         # Bytes that a UTF-8 text may hold and a byte-level vocabulary has no symbol for: the engine drops
         # them (SmolLM2 has eight such), so a text with them does not come back. Empty for other kinds.
         self.lost_bytes = _lost_bytes(document, vocab)
+        normalizer = document.get("normalizer")
+        self.normalization = "none" if normalizer is None else str(normalizer["type"])
+        self.engine = EngineRecord(name=REFERENCE, version=tokenizers.__version__, audited_share=1.0)
 
     def encode(self, text: str) -> list[int]:
         """Encode a text; the literal text of an added token becomes that token.
@@ -122,20 +140,21 @@ class TextTokenizer:
         except (
             Exception
         ) as error:  # the engine raises TypeError for surrogates and bare Exception for the rest
-            _refuse_surrogates(texts)
+            require_unicode(texts)
             raise CannotEncode(reason=str(error)) from error
         return [encoding.ids for encoding in found]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Ids) -> str:
         """Decode ids, special tokens included; bytes that are not UTF-8 become U+FFFD.
 
         Raises:
             TokenIdUnknown: an id has no token (the engine would leave it out).
         """
-        plain = [int(token_id) for token_id in ids]
-        for token_id in plain:
-            if not 0 <= token_id <= self.max_id or token_id in self._holes:
-                raise TokenIdUnknown(token_id=token_id, max_id=self.max_id)
+        plain: list[int] = (
+            ids.tolist() if isinstance(ids, np.ndarray) else [int(token_id) for token_id in ids]
+        )
+        if unknown := self._unknown(plain):
+            raise TokenIdUnknown(token_id=unknown[0], max_id=self.max_id)
         return self._engine.decode(plain, skip_special_tokens=False)
 
     def normalize(self, text: str) -> str:
@@ -144,9 +163,14 @@ class TextTokenizer:
         Raises:
             TextNotUnicode: the text holds lone surrogates.
         """
-        _refuse_surrogates([text])
+        require_unicode([text])
         normalizer = self._engine.normalizer
         return restored(self._steps, normalizer.normalize_str(text) if normalizer is not None else text)
+
+    def _unknown(self, ids: Sequence[int]) -> list[int]:
+        if ids and min(ids) >= 0 and max(ids) <= self.max_id and self._holes.isdisjoint(ids):
+            return []
+        return [token_id for token_id in ids if not 0 <= token_id <= self.max_id or token_id in self._holes]
 
     def _check_special_ids(self) -> None:
         for field in ("end_of_text_id", "bos_token_id", "eos_token_id"):
@@ -182,7 +206,12 @@ def _lost_bytes(document: Mapping[str, Any], vocab: Mapping[str, int]) -> tuple[
     return tuple(byte for byte, symbol in symbols if symbol not in vocab and byte not in NOT_IN_UTF8)
 
 
-def _refuse_surrogates(texts: Sequence[str]) -> None:
+def require_unicode(texts: Sequence[str]) -> None:
+    """Refuse texts that have no UTF-8 form.
+
+    Raises:
+        TextNotUnicode: one holds lone surrogates.
+    """
     for index, text in enumerate(texts):
         try:
             text.encode()

@@ -167,3 +167,47 @@ class GgufTokenizerInexact(AprError):
     text = "the GGUF file's tokenizer cannot be rebuilt exactly: {reason}"
     help = "give the published tokenizer with --tokenizer PATH"
     reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EngineMissing(AprError):
+    """The library behind a named engine is not installed."""
+
+    id = "APR416"
+    text = "the engine {engine} is not installed"
+    help = "run `pip install {engine}`, or take --engine auto"
+    exit_code = EXIT_NO_ANSWER
+    engine: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EngineRefuses(AprError):
+    """An engine does not take this tokenizer, or fails over a text."""
+
+    id = "APR417"
+    text = "the engine {engine} refuses {what} ({reason})"
+    help = "take --engine auto or --engine hf"
+    engine: str
+    what: str
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class EngineDiffers(AprError):
+    """An engine gives other ids than the Hugging Face tokenizers library; none of its ids can be kept.
+
+    The comparison runs over a suite of hard texts before the encoding, and over a sample of every batch during it.
+    """
+
+    id = "APR418"
+    text = (
+        "the engine {engine} gives other ids than HF tokenizers for {where}: "
+        "{found} instead of {expected} at token {position}, near {excerpt}"
+    )
+    help = "take --engine auto or --engine hf, and report the text to the engine's authors"
+    engine: str
+    where: str
+    position: int  # the first token that differs
+    expected: str
+    found: str
+    excerpt: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from apr.data.part_record import PartRecord
 from apr.data.sources import parse_source
 from apr.data.spans import parse_portion
 from apr.tokenizer.definition import TOKENIZER_FILE, TokenizerDefinition, save_definition
-from apr.tokenizer.engine import TextTokenizer
+from apr.tokenizer.engine import REFERENCE, TextTokenizer, Tokenizer
+from apr.tokenizer.engine_choice import AUTO
 from apr.train.inputs import read_tokenizer
+from apr.workflows.engines import encode_audited, is_small
 
 Progress = Callable[[str, int, int | None], None]  # phase, done, in all
 
@@ -57,9 +59,11 @@ def encode(
     out: Path,
     *,
     part: str | None = None,
+    engine: str = AUTO,
     eos_token: str | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
+    on_note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Encode a corpus, or one part of it, into shards (see `apr.data.encode`).
@@ -67,28 +71,35 @@ def encode(
     Args:
         corpus: each `path` or `path:weight`.
         part: `i/n`; None for the whole corpus.
+        engine: see `apr.tokenizer.engine_choice`; `auto` takes the reference for a small corpus.
+        on_note: takes a sentence, where an engine was given up.
 
     Returns:
-        {train, validation, sources, round_trips, unknown_fraction, skipped, empty, tokens_before, tokens_per_sec,
-        elapsed_s}; each side is its manifest's counts with its path. For a part {part: {path, index, count, ...}}
-        stands in the place of the first three.
+        {train, validation, sources, engine, round_trips, unknown_fraction, skipped, empty, tokens_before,
+        tokens_per_sec, elapsed_s}; each side is its manifest's counts with its path. For a part
+        {part: {path, index, count, ...}} stands in the place of the first three.
     """
     sources = [parse_source(str(source)) for source in corpus]
     portion = parse_portion(part) if part is not None else None
-    tokenizer = TextTokenizer(read_tokenizer(tokenizer_path, eos_token))
+    how = EncodeOptions(**options)
 
     def progress(done: int, total: int | None, tokens: int) -> None:
         if on_progress:
             on_progress("encoding", done, total)
 
-    how: dict[str, Any] = {
-        "options": EncodeOptions(**options),
-        "force": force,
-        "on_progress": progress,
-    }
-    if portion is not None:
-        return _told_part(out, encode_part(sources, tokenizer, out, portion=portion, **how))
-    return _told(out, encode_corpus(sources, tokenizer, out, **how))
+    def run(tokenizer: Tokenizer) -> dict[str, Any]:
+        if portion is None:
+            made = encode_corpus(sources, tokenizer, out, options=how, force=force, on_progress=progress)
+            return _told(out, made)
+        record = encode_part(
+            sources, tokenizer, out, options=how, portion=portion, force=force, on_progress=progress
+        )
+        return _told_part(out, record)
+
+    definition = read_tokenizer(tokenizer_path, eos_token)
+    if engine == AUTO and is_small(sources, how.glob):
+        engine = REFERENCE
+    return encode_audited(definition, engine, run, on_note)
 
 
 def merge(
@@ -109,6 +120,7 @@ def _told(out: Path, result: EncodeResult) -> dict[str, Any]:
         "train": _side(out, result.train),
         "validation": _side(out / VALIDATION_FOLDER, result.validation) if result.validation else None,
         "sources": [_source([side.sources[i] for side in sides]) for i in range(len(result.train.sources))],
+        "engine": _engine(result.train.engine),
         "round_trips": result.num_round_trips,
         "unknown_fraction": result.unknown_fraction,
         "skipped": result.counts.num_skipped,
@@ -129,6 +141,7 @@ def _told_part(out: Path, record: PartRecord) -> dict[str, Any]:
             "total_documents": record.assembly.num_rows,
             "total_tokens": num_tokens,
         },
+        "engine": _engine(record.facts["engine"]),
         "round_trips": record.audit["num_round_trips"],
         "unknown_fraction": record.audit["num_unknown"] / max(num_tokens, 1) if record.has_unknown else None,
         "skipped": record.counts.num_skipped,
@@ -137,6 +150,10 @@ def _told_part(out: Path, record: PartRecord) -> dict[str, Any]:
         "tokens_per_sec": num_tokens / max(record.elapsed_s, 1e-9),
         "elapsed_s": record.elapsed_s,
     }
+
+
+def _engine(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if record is None else {**record, "audited_documents": None, "passed_over": None}
 
 
 def _source(sides: Sequence[SourceRecord]) -> dict[str, Any]:
