@@ -673,3 +673,10 @@ def test_the_files_weights_come_back_whatever_happens(
             assert value.grad is None
         assert not optimizer.state
         assert {group["lr"] for group in optimizer.param_groups} == {plan.learning_rate(0)}
+
+
+def test_only_matrices_that_no_token_picks_rows_of_have_no_zeros() -> None:
+    named = dict(random_decoder(QWEN_LIKE, 0).named_parameters())
+    found = certify_update.dense_names(named, QWEN_LIKE.vocab_size)
+    assert {name for name in named if "_proj.weight" in name} == found
+    assert "model.layers.0.self_attn.k_proj.bias" in named
