@@ -308,13 +308,26 @@ def test_the_output_may_not_hold_the_corpus(tmp_path, byte_tokenizer):
     assert (tmp_path / "in/shard-00000.bin").is_file()
 
 
+@pytest.mark.parametrize("linked", ["a file", "its folder"])
+def test_the_output_may_not_hold_what_the_corpus_links_to(tmp_path, byte_tokenizer, linked):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/text.txt").write_text("a text")
+    (tmp_path / "in").mkdir()
+    target = tmp_path / "out" / ("text.txt" if linked == "a file" else "")
+    link = tmp_path / "in/link"
+    link.symlink_to(target)
+    named = link if linked == "a file" else link / "text.txt"
+    fail(BadOption, [named], byte_tokenizer, tmp_path / "out", force=True)
+    assert (tmp_path / "out/text.txt").read_text() == "a text"
+
+
 def test_an_unfinished_dataset_is_refused_by_readers_and_replaced_by_force(
     tmp_path, corpus, byte_tokenizer, monkeypatch
 ):
     monkeypatch.setattr(encode, "discard_unfinished", lambda *folders: None)  # as if it had been killed
     out = tmp_path / "out"
     broken = tmp_path / "broken.jsonl"
-    broken.write_text('{"content": "x"}\n' * 2000 + "bad\n")
+    broken.write_text('{"content": "x"}\n' * 4000 + "bad\n")
     options = EncodeOptions(shard_tokens=100, val_fraction=0.3)
     fail(RecordNotJson, [broken], byte_tokenizer, out, options)
     assert len(list(out.glob("shard-*.bin"))) > 5 or len(list(out.glob("val/shard-*.bin"))) > 5

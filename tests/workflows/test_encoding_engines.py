@@ -14,7 +14,7 @@ from apr.data import encode as encode_module
 from apr.data.errors import EncodingDiffers, PartForeign
 from apr.data.manifest import read_manifest
 from apr.tokenizer import engine_choice
-from apr.tokenizer.audited import audited
+from apr.tokenizer.audited import AUDITED_SHARE, audited
 from apr.tokenizer.definition import save_definition
 from apr.tokenizer.engine_choice import ENGINES
 from apr.tokenizer.errors import EngineDiffers, EngineRefuses
@@ -74,7 +74,7 @@ def test_the_manifest_says_what_encoded(corpus: Path, tokenizer: Path, tmp_path:
     for part in (tmp_path / "out", tmp_path / "out/val"):
         record = read_manifest(part).engine
         assert record is not None
-        assert (record["name"], record["audited_share"]) == ("fastokens", 1 / 64)
+        assert (record["name"], record["audited_share"]) == ("fastokens", AUDITED_SHARE)
         assert found["engine"]["version"] == record["version"]
     assert 1 <= found["engine"]["audited_documents"] <= 5
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apr.base.errors import BadOption, CannotWrite, Interrupted
+from apr.data.ahead import encoded_ahead
 from apr.data.assembly import VALIDATION_FOLDER, Assembly
 from apr.data.audit import EncodingAudit
 from apr.data.corpus import CorpusReader, Place, ReadCounts, read_corpus
@@ -24,7 +25,7 @@ from apr.data.selection import Chosen, chosen_documents
 from apr.data.sources import Source
 from apr.data.spans import Portion
 from apr.data.writer import discard_unfinished, remove_state, require_free, status_of
-from apr.tokenizer.engine import Tokenizer
+from apr.tokenizer.engine import Ids, Tokenizer
 
 _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4 << 20  # bounds memory: ids take some ten times their text as Python integers
@@ -198,14 +199,14 @@ class _Encoding:
             replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
         )
         with Assembly(self._out, layout, journal.assembly if journal else None) as assembly:
-            for batch in _batches(self._chosen(place, counts)):
-                self._add_batch(batch, assembly)
+            batches = encoded_ahead(_batches(self._chosen(place, counts)), self._encoded, self._stand)
+            for batch, encoded, (place, counts) in batches:
+                self._add_batch(batch, encoded, assembly)
                 if time.monotonic() - self._journaled_s >= _JOURNAL_EVERY_S:
-                    self._write_journal(assembly)
+                    self._write_journal(assembly, place, counts)
                 if on_progress is not None:
-                    done = self._reader.counts.bytes_done
-                    on_progress(done, self._reader.bytes_total, self._audit.num_tokens)
-            self._write_journal(assembly)
+                    on_progress(counts.bytes_done, self._reader.bytes_total, self._audit.num_tokens)
+            self._write_journal(assembly, *self._stand())
             self._finish(assembly)
         remove_state(self._out)
 
@@ -217,8 +218,14 @@ class _Encoding:
             val_fraction=self._options.val_fraction,
         )
 
-    def _add_batch(self, batch: list[Chosen], assembly: Assembly) -> None:
-        encoded = self._tokenizer.encode_batch([chosen.document.text for chosen in batch])
+    def _stand(self) -> tuple[Place, ReadCounts]:
+        counts = self._reader.counts
+        return self._reader.place, replace(counts, bad=dict(counts.bad))
+
+    def _encoded(self, batch: list[Chosen]) -> Sequence[Ids]:
+        return self._tokenizer.encode_batch([chosen.document.text for chosen in batch])
+
+    def _add_batch(self, batch: list[Chosen], encoded: Sequence[Ids], assembly: Assembly) -> None:
         for chosen, ids in zip(batch, encoded, strict=True):
             checked = self._audit.check(chosen.document, ids)
             entry = Entry(
@@ -267,11 +274,11 @@ class _Encoding:
         self._started_s -= journal.elapsed_s
         self._tokens_before = self._audit.num_tokens
 
-    def _write_journal(self, assembly: Assembly) -> None:
+    def _write_journal(self, assembly: Assembly, place: Place, counts: ReadCounts) -> None:
         journal = Journal(
             plan=self._plan,
-            place=self._reader.place,
-            counts=self._reader.counts,
+            place=place,
+            counts=counts,
             audit=self._audit.counters,
             assembly=assembly.sync(),
             elapsed_s=self._elapsed_s,
@@ -314,8 +321,13 @@ def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
 def _require_apart(out: Path, reader: CorpusReader) -> None:
     # Shards must neither be read as text by the next run nor stand where --force would remove a corpus.
     folder = os.path.realpath(out)  # unlike Path.resolve it takes a loop of links as it is
+    real_parents: dict[Path, str] = {}  # resolving each file's whole path would ask the disk ten times a file
     for file in reader.files:
-        if Path(os.path.realpath(file.path)).is_relative_to(folder):
+        parent = file.path.parent
+        if parent not in real_parents:
+            real_parents[parent] = os.path.realpath(parent)
+        path = os.path.join(real_parents[parent], file.path.name)
+        if Path(os.path.realpath(path) if os.path.islink(path) else path).is_relative_to(folder):
             raise BadOption(
                 option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
             )
