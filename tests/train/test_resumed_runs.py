@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from apr.base.errors import AprError, CannotWrite, Interrupted
+from apr.base.errors import AprError, BadJson, CannotWrite, Interrupted
 from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
@@ -151,7 +151,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
         def __exit__(self, *error: Any) -> None: ...
 
     patch.setattr(pretrain_module, "_log_update", log)
-    patch.setattr(pretrain_module, "_interruptions", Asked)
+    patch.setattr(pretrain_module, "interruptions", Asked)
 
 
 def test_killed_in_every_write_of_a_save(
@@ -248,7 +248,6 @@ OTHERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
     (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
     (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
-    (lambda run: edit_json(run / "certificate.json", evidence_digest="0" * 64), "resume.start"),
 ]
 
 
@@ -336,6 +335,37 @@ def test_metrics_that_were_changed_are_refused(copied: Path) -> None:
     with pytest.raises(MetricsChanged) as caught:
         resume(copied)
     assert caught.value.step == 3
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "plan.json"])
+def test_a_start_that_does_not_hold_is_not_gone_on_from(copied: Path, name: str) -> None:
+    """An edit that would let other data in: the certificate's inputs, under digests that are the old ones."""
+    document = read_json(copied / name)
+    if name == "certificate.json":
+        document["inputs"]["train"] = "0" * 64
+    else:
+        document["values"]["seed"]["value"] = 43
+    write_json(copied / name, document)
+    before = snapshot(copied)
+    with pytest.raises(NothingToResume) as caught:
+        resume(copied)
+    assert name in caught.value.reason
+    assert snapshot(copied) == before
+
+
+def test_a_damaged_record_is_named(copied: Path) -> None:
+    (copied / "record.json").write_text("{")
+    with pytest.raises(BadJson):
+        resume(copied)
+
+
+def test_the_thousandth_checkpoint_comes_last(tmp_path: Path) -> None:
+    names = [f"ckpt/epoch-{number:03d}.apr" for number in (998, 999, 1000, 1001)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    state_module.forget(tmp_path, "last:2", None)
+    assert {path.name for path in tmp_path.glob("ckpt/*")} == {"epoch-1000.apr", "epoch-1001.apr"}
 
 
 def test_what_has_ended_or_never_began_is_not_resumed(undisturbed: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _PIECE = 1 << 22  # elements
 MAX_ZERO_SHARE = 0.01  # of a matrix's gradient; SmolLM2 and Qwen 0.5B have 1e-6 in fp32, 9e-4 in bf16
 UPDATE_TOLERANCE = 0.02  # of the learning rate, beyond one rounding of the parameter
 CLIP_TOLERANCE = 1e-3  # relative
-SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; docs/tolerance.md
+SLOPE_TOLERANCE = {"fp32": 0.05, "bf16": 0.2}  # relative; LOG.md: "Is the gradient the slope of the loss"
 # Nats that the loss moves between two measurements, if it is as steep as the gradient says. A large model needs much,
 # or the step drowns in the rounding of its weights. The loss of a small one that knows its text may bend within so
 # much: then it is measured closer by, and both measurements must agree with the gradient.

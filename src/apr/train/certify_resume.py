@@ -148,7 +148,7 @@ def _loss_gate(
     if not state.weights.startswith("ckpt/") or now is None:
         return not_known("resume.loss", claim, "the state was saved between two validations")
     path = run_dir / f"{state.weights.removesuffix('.apr')}.metadata.json"
-    recorded = read_json(path, "metadata of the checkpoint", "apr pretrain")["val_loss"]
+    recorded = read_json(path, "metadata of the checkpoint", "apr pretrain").get("val_loss")
     here, there = environment(compute), start["environment"]
     same = all(here[name] == there.get(name) for name in ("versions", "device", "dtype", "threads"))
     limit = 0.0 if same else RESUME_TOLERANCE[compute.dtype_name]

@@ -15,19 +15,9 @@ from apr.train.loop import Update
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS, RunPlan
 from apr.train.reporter import StepFigures
 
-_MAYBE_INFINITE = ("best_loss", "reference_loss")  # before the first validation, and JSON has no word for it
 _KEPT = (
-    *(
-        "step0_loss",
-        "steps",
-        "tokens",
-        "train_seconds",
-        "val_losses",
-        "checkpoints",
-        "epoch_loss",
-        "epoch_tokens",
-    ),
-    *("epoch_grad_norm_max", "epochs_without_gain", "reference_sums", *_MAYBE_INFINITE),
+    *("step0_loss", "steps", "tokens", "train_seconds", "val_losses", "checkpoints", "epoch_loss"),
+    *("epoch_tokens", "epoch_grad_norm_max", "epochs_without_gain", "reference_loss", "reference_sums"),
 )
 
 
@@ -47,11 +37,9 @@ class Ledger:
     epoch_loss: float = 0.0  # token-weighted sum since the last validation
     epoch_tokens: int = 0
     epoch_grad_norm_max: float = 0.0
-    best_loss: float = math.inf
     epochs_without_gain: int = 0
-    reference_loss: float = (
-        math.inf
-    )  # the last validation loss that was a gain, and its sum for each sequence
+    # The last validation loss that was a gain, and its sum for each sequence.
+    reference_loss: float = math.inf
     reference_sums: list[float] = field(default_factory=list)
 
     def add(self, update: Update) -> StepFigures:
@@ -125,7 +113,6 @@ class Ledger:
             self.reference_loss, self.reference_sums = val_loss, list(sums)
         else:
             self.epochs_without_gain += 1
-        self.best_loss = min(self.best_loss, val_loss)
         return noise
 
     @property
@@ -148,15 +135,16 @@ class Ledger:
         """Everything that a resumed run needs to keep these books on, as JSON values."""
         # Copies: the save writes them in the background, while these books are being kept on.
         books = {name: copy(getattr(self, name)) for name in _KEPT}
-        books |= {name: None if math.isinf(books[name]) else books[name] for name in _MAYBE_INFINITE}
+        if math.isinf(self.reference_loss):
+            books["reference_loss"] = None  # before the first validation; JSON has no word for it
         return {**books, "seconds_before": self.wall_seconds}
 
     @classmethod
     def from_books(cls, plan: RunPlan, books: Mapping[str, Any]) -> Self:
         """The ledger as it was saved."""
-        values = {name: math.inf if books[name] is None else books[name] for name in _MAYBE_INFINITE}
+        reference = math.inf if books["reference_loss"] is None else books["reference_loss"]
         lists = {name: list(books[name]) for name in ("val_losses", "checkpoints", "reference_sums")}
-        return cls(plan=plan, **{**books, **values, **lists})
+        return cls(plan=plan, **{**books, **lists, "reference_loss": reference})
 
     @property
     def wall_seconds(self) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any
 
 from apr.base.environment import keep_freed_memory
@@ -14,6 +12,7 @@ from apr.base.errors import AprError, CannotWrite, Interrupted
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
+from apr.train.books import Books
 from apr.train.certify import StepZero, certify, validation_loss
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
@@ -21,13 +20,14 @@ from apr.train.device import Compute, check_device_word, resolve_compute
 from apr.train.errors import LossDiverged, NotFinite, TokensMiscounted
 from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
+from apr.train.interruptions import interruptions, terminable
 from apr.train.ledger import Ledger
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter, StepFigures
 from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
 from apr.train.run_dir import RunDir
-from apr.train.run_state import RunState, state_name
+from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
 from apr.train.synthetic import run_synthetic
@@ -119,9 +119,9 @@ class _Run:
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
         if self.state is not None:
             ledger = Ledger.from_books(self.plan, self.state.books)
-        books = _Books(ledger=ledger)
+        books = Books(ledger=ledger)
         try:
-            with _terminable():
+            with terminable():
                 zero = self._certify(books)
             self._require_passed(zero.certificate)
             outcome = self._train(zero, books)
@@ -147,7 +147,7 @@ class _Run:
             return "nothing was saved yet: the run begins again at step 1"
         return f"the run goes on after step {self.state.step:,} of {self.plan.num_steps:,}"
 
-    def _certify(self, books: _Books) -> StepZero:
+    def _certify(self, books: Books) -> StepZero:
         """Judge the start, or the state that is gone on from."""
         inputs, plan, compute = self.inputs, self.plan, self.compute
         if self.resumption is None or self.state is None:
@@ -181,7 +181,7 @@ class _Run:
         if certificate.not_judged:
             raise StepZeroIncomplete(gates=", ".join(certificate.not_judged))
 
-    def _train(self, zero: StepZero, books: _Books) -> str:
+    def _train(self, zero: StepZero, books: Books) -> str:
         """Make the updates; returns the terminal word."""
         ledger = books.ledger
         saver = books.saver = Saver(
@@ -198,7 +198,7 @@ class _Run:
             saver.save_epoch(ledger, 0, zero.step0)
             saver.background.finish()
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
-        with _interruptions() as interrupted:
+        with interruptions() as interrupted:
             word = self._make_updates(zero, ledger, saver, interrupted)
             saver.background.finish()
         return word
@@ -207,9 +207,8 @@ class _Run:
         self, zero: StepZero, ledger: Ledger, saver: Saver, interrupted: Callable[[], bool]
     ) -> str:
         stream = zero.stream
-        if (
-            ledger.epoch_tokens and ledger.is_epoch_end
-        ):  # stopped between the epoch's last step and its validation
+        # The process before was stopped between the epoch's last step and its validation.
+        if ledger.epoch_tokens and ledger.is_epoch_end:
             self._close_epoch(zero, ledger, saver, stream.cursor)
         first = ledger.steps + 1
         steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first)
@@ -229,7 +228,7 @@ class _Run:
         self._require_all_consumed(stream.cursor)
         return self._word(ledger.val_losses[-1])
 
-    def _lineage(self, books: _Books) -> Lineage:
+    def _lineage(self, books: Books) -> Lineage:
         assert books.certificate is not None
         return Lineage(
             init_digest=books.certificate["inputs"]["init"],
@@ -261,7 +260,7 @@ class _Run:
         """The target names the outcome; it does not end a run early, since exactly N steps were asked for."""
         return "TARGET_MET" if val_loss <= self.plan.target_val_loss else "BUDGET_DONE"
 
-    def _record(self, outcome: str, books: _Books, error: AprError | None) -> dict[str, Any]:
+    def _record(self, outcome: str, books: Books, error: AprError | None) -> dict[str, Any]:
         ledger, document = books.ledger, books.certificate
         removed = [name for name in books.committed if not (self.run_dir.path / name).is_file()]
         record = {
@@ -283,54 +282,6 @@ class _Run:
         return record
 
 
-@dataclass(kw_only=True)
-class _Books:
-    """What a record is made of, whatever ends the run."""
-
-    ledger: Ledger
-    certificate: dict[str, Any] | None = None  # of the start
-    saver: Saver | None = None
-    before: tuple[str, ...] = ()  # checkpoints of the processes before this one
-    step_before: int = 0
-
-    def saved(self, state: RunState) -> None:
-        """Note what there is of the processes before this one."""
-        self.before, self.step_before = tuple(state.books["checkpoints"]), state.step
-
-    @property
-    def committed(self) -> list[str]:
-        """Checkpoints that are whole."""
-        return self.saver.committed if self.saver else list(self.before)
-
-    @property
-    def final_val_loss(self) -> float | None:
-        """Of the last checkpoint that is whole."""
-        kept = self.ledger.val_losses[: len(self.committed)]
-        return kept[-1] if kept else None
-
-    def finish(self) -> None:
-        """Wait for the save that is being written."""
-        if self.saver is not None:
-            self.saver.background.finish()
-
-    @property
-    def kept_steps(self) -> int:
-        """Steps that a resume would not make again."""
-        return self.saver.last_step if self.saver else self.step_before
-
-    @property
-    def kept(self) -> str:
-        """What an interruption leaves, in words."""
-        if not self.ledger.steps:
-            return "no step was taken, and the record says INTERRUPTED"
-        if not self.kept_steps:
-            return f"none of the {self.ledger.steps} steps is kept, and the record says INTERRUPTED"
-        return (
-            f"{self.kept_steps} of {self.ledger.steps} steps are kept in {state_name(self.kept_steps)}; "
-            "go on with --resume"
-        )
-
-
 def _log_update(run_dir: RunDir, reporter: Reporter, figures: StepFigures) -> None:
     """Write the line of metrics.jsonl and tell the listener."""
     run_dir.append_metrics(
@@ -349,50 +300,3 @@ def _log_update(run_dir: RunDir, reporter: Reporter, figures: StepFigures) -> No
 
 def _outcome_of(error: AprError) -> str:
     return "DIVERGED" if isinstance(error, NotFinite | LossDiverged) else "REFUSED"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, with a record, instead of killing the process."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling(handle, signal.SIGTERM, signal.SIGHUP):
-        yield
-
-
-@contextmanager
-def _handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    try:
-        previous = {number: signal.signal(number, handle) for number in numbers if not _is_spared(number)}
-    except ValueError:  # not the main thread: whoever owns the signals decides
-        previous = {}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _is_spared(number: signal.Signals) -> bool:
-    """Whether nohup had a lost terminal ignored."""
-    return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
-
-
-@contextmanager
-def _interruptions() -> Iterator[Any]:
-    """Turn the first Ctrl-C or SIGTERM into a question that the loop asks between steps; a second one stops at once."""
-    asked = False
-
-    def answer() -> bool:
-        return asked
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    with _handling(handle, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        yield answer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from apr.aprfile.reader import open_apr
 from apr.base.errors import AprError
 from apr.base.files import read_json, sha256_bytes
+from apr.stepzero.verify import verify_certificate
 from apr.train.checkpoint import best_of, point_to_best
 from apr.train.errors import NothingToResume, ResumeDiffers
 from apr.train.plan import RunPlan
@@ -58,17 +57,12 @@ def open_resumption(spec: RunSpec) -> Resumption:
     _require_same(spec, plan)
     clear_unfinished(run_dir)
     steps = saved_steps(run_dir)
-    certificate = None
-    with suppress(AprError):
-        certificate = read_json(run_dir / "certificate.json")
     state = read_state(run_dir, steps[-1]) if steps else None
-    if state is not None and certificate is None:
-        raise NothingToResume(path=str(run_dir), reason="its certificate.json is missing or damaged")
     return Resumption(
         spec=_with_inputs(spec),
         plan=plan,
         state=state,
-        certificate=certificate if state is not None else None,
+        certificate=None if state is None else _read_certificate(run_dir),
         given_init=spec.init,
     )
 
@@ -105,11 +99,22 @@ def _read_plan(run_dir: Path) -> RunPlan:
     return plan
 
 
+def _read_certificate(run_dir: Path) -> dict[str, Any]:
+    """The certificate of the run's start, which says what it goes on with: only one that holds may."""
+    path = run_dir / "certificate.json"
+    checks, document = verify_certificate(path.read_bytes()) if path.is_file() else ([], None)
+    wrong = next((check for check in checks if check.verdict == "no"), None)
+    if document is None or wrong is not None:
+        told = "is missing" if wrong is None else f"does not hold: it is not so that {wrong.claim}"
+        raise NothingToResume(path=str(run_dir), reason=f"its certificate.json {told}")
+    return document
+
+
 def _require_unfinished(run_dir: Path) -> None:
     path = run_dir / "record.json"
     if not path.is_file():
         return  # killed
-    record = json.loads(path.read_bytes())
+    record = read_json(path, "record of the run", "apr pretrain")
     outcome, steps = record.get("outcome"), record.get("steps")
     if outcome in ENDED:
         raise NothingToResume(path=str(run_dir), reason=f"the run ended as {outcome} after {steps} steps")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,19 @@ def forget(run_dir: Path, keep: str, best: str | None) -> None:
     steps = saved_steps(run_dir)
     for step in steps[:-KEPT_STATES]:
         shutil.rmtree(run_dir / state_name(step), ignore_errors=True)
-    needed = {read_state(run_dir, step).weights for step in steps[-KEPT_STATES:]}
-    there = sorted(path.relative_to(run_dir).as_posix() for path in run_dir.glob("ckpt/*.apr"))
+    needed = set()
+    for step in steps[-KEPT_STATES:]:
+        with suppress(StateBad):  # a resume will say so; the save that was just made is good
+            needed.add(read_state(run_dir, step).weights)
+    there = in_order(path.relative_to(run_dir).as_posix() for path in run_dir.glob("ckpt/*.apr"))
     for name in removable(there, keep, best):
         if name not in needed:
             (run_dir / name).unlink(missing_ok=True)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of checkpoints by their numbers: epoch-1000 comes after epoch-999."""
+    return sorted(names, key=lambda name: (len(name), name))
 
 
 def removable(names: Sequence[str], keep: str, best: str | None) -> list[str]:

@@ -12,7 +12,15 @@ from apr.stepzero.gate import GateResult
 from apr.stepzero.verify import Check, compared, missing_gates, shown
 from apr.train.errors import LossDiverged, NotFinite, StateBad
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS
-from apr.train.run_state import KEPT_STATES, OPTIMIZER, read_state, removable, saved_steps, state_name
+from apr.train.run_state import (
+    KEPT_STATES,
+    OPTIMIZER,
+    in_order,
+    read_state,
+    removable,
+    saved_steps,
+    state_name,
+)
 from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
 
 
@@ -152,7 +160,7 @@ def _epoch_checks(run: Run) -> Iterator[Check]:
     kept = sorted(set(listed) - set(removed))
     yield compared("ckpt.files", claim, ", ".join(there), ", ".join(kept))
     claim = "no checkpoint was removed that --keep keeps"
-    spare = removable(sorted(listed), run.plan.keep, _lowest(run))
+    spare = removable(in_order(listed), run.plan.keep, _lowest(run))
     wrong = ", ".join(name for name in removed if name not in spare)
     yield compared("record.removed", claim, wrong or "none", "none")
     start = 0
