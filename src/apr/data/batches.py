@@ -86,6 +86,37 @@ class BatchStream:
         self.cursor += self._batch_size
         return batch
 
+    def next_step(self, num_batches: int, rank: int = 0, num_ranks: int = 1) -> list[Batch]:
+        """Take one process's share of a step's windows, and move the cursor past the whole step.
+
+        The shares of all processes, one behind the other, are the step's windows in their order.
+
+        Args:
+            num_batches: micro-batches of the step, of all processes together.
+            rank: which share, from 0.
+            num_ranks: how many there are.
+
+        Returns:
+            Batches of at most `batch_size` windows.
+
+        Raises:
+            BadOption: the windows cannot be shared evenly.
+            StreamExhausted, ShardChangedInUse: as for `next_batch`.
+        """
+        if num_ranks == 1:
+            return [self.next_batch() for _ in range(num_batches)]
+        total = num_batches * self._batch_size
+        if total % num_ranks:
+            raise BadOption(
+                option="the number of processes", value=str(num_ranks), limit=f"a divisor of {total}"
+            )
+        own = self._indices(self.cursor, num_batches)[rank * total // num_ranks :][: total // num_ranks]
+        self._windows.dataset.require_unchanged()
+        parts = [own[start : start + self._batch_size] for start in range(0, len(own), self._batch_size)]
+        batches = [_make_batch(self._windows, part) for part in parts]
+        self.cursor += total
+        return batches
+
     def planned_windows(self, num_batches: int) -> np.ndarray:
         """Window indices of the next batches, in order, without reading a token: [num_batches * B] i64.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,9 @@ def evaluate_loss(
     loss_sum: LossSum,
     batches: Iterable[tuple[Tensor, Tensor]],
     on_progress: Callable[[int], None] | None = None,
+    *,
+    is_mine: Callable[[int], bool] = lambda number: True,
+    add_up: Callable[[Sequence[float]], list[float]] = list,
 ) -> EvalLoss:
     """Average the next-token loss over every target of the batches.
 
@@ -47,6 +50,8 @@ def evaluate_loss(
         loss_sum: the model under test.
         batches: (inputs, targets) pairs, int64 [B, T].
         on_progress: called with the number of tokens done.
+        is_mine: of the sequences, by number, those that this process scores.
+        add_up: adds figures up over all processes; each sequence is scored by one, and so gives the same everywhere.
     """
     sums: list[float] = []
     counts: list[int] = []
@@ -55,9 +60,11 @@ def evaluate_loss(
         for row in range(inputs_BT.shape[0]):
             part = slice(row, row + 1)
             counts.append(int((targets_BT[part] >= 0).sum()))
-            sums.append(loss_sum(inputs_BT[part], targets_BT[part]))
+            mine = is_mine(len(sums))
+            sums.append(loss_sum(inputs_BT[part], targets_BT[part]) if mine else 0.0)
         if on_progress:
             on_progress(sum(counts))
+    sums = add_up(sums)
     total = sum(counts)
     mean = math.fsum(sums) / total
     return EvalLoss(

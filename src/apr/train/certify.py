@@ -82,6 +82,8 @@ def validation_loss(
         loss_sum(decoder, compute.dtype),
         ((batch.inputs_BT, batch.targets_BT) for batch in batches),
         lambda done: reporter.phase("validation loss", min(done, total), total),
+        is_mine=compute.ranks.is_mine,
+        add_up=compute.ranks.sum,
     )
 
 
@@ -130,12 +132,13 @@ def stream_of(inputs: Inputs, plan: RunPlan, cursor: int = 0) -> BatchStream:
 
 
 def environment(compute: Compute) -> dict[str, Any]:
-    """What computed: versions, device, compute type, threads."""
+    """What computed: versions, device, compute type, threads, processes."""
     return {
         "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
         "device": str(compute.device),
         "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),
+        "processes": compute.ranks.num,
     }
 
 
