@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from apr.base.errors import EXIT_OK, AprError, Interrupted, NotYet
+from apr.base.errors import EXIT_OK, AprError, Interrupted
 from apr.base.processes import process_place
 from apr.cli.output import emit, format_option
 from apr.cli.plan_command import show_plan
@@ -16,13 +16,6 @@ from apr.cli.screen import screen
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
-
-_LATER = "Comes with a later release; refused until then."
-
-
-def _later(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
-    if value not in (None, False, ()):
-        raise NotYet(option=parameter.opts[0])
 
 
 @click.command("pretrain")
@@ -33,7 +26,6 @@ def _later(ctx: click.Context, parameter: click.Parameter, value: object) -> Non
     is_flag=True,
     help="Go on with the run in --run-dir, from its last saved state; its plan and inputs are known.",
 )
-@click.option("--document-mask", is_flag=True, callback=_later, expose_value=False, help=_LATER)
 @format_option
 def pretrain_command(
     output_format: str, dry_run: bool, config: Path | None, assignments: tuple[str, ...], **options: Any

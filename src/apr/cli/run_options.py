@@ -105,6 +105,11 @@ _OPTIONS = (
         help="Let the run repeat the corpus when it is shorter than the run.",
     ),
     click.option(
+        "--document-mask",
+        is_flag=True,
+        help="Keep attention inside a document, in training and validation; needs shards with separators.",
+    ),
+    click.option(
         "--keep",
         metavar="all|last:N[,best]",
         help="Checkpoints that stay when newer ones are whole. [default: all]",

@@ -115,7 +115,10 @@ def _accumulate(decoder: Decoder, batches: Sequence[Batch], num_tokens: int, com
     """
     total = 0.0
     for batch in batches:
-        hidden = decoder.hidden(batch.inputs_BT.to(compute.device), dtype=compute.dtype)
+        documents = None if batch.documents_BT is None else batch.documents_BT.to(compute.device)
+        hidden = decoder.hidden(
+            batch.inputs_BT.to(compute.device), dtype=compute.dtype, documents_BT=documents
+        )
         loss = next_token_loss(
             hidden, decoder.head_weight, batch.targets_BT.to(compute.device), 1.0 / num_tokens
         )

@@ -18,6 +18,7 @@ from apr.arch.config import TransformerConfig
 from apr.arch.counts import parameter_count
 from apr.model.decoder import Block
 from apr.model.loss import CHUNK_LOGITS, next_token_loss
+from apr.model.masks import document_mask
 from apr.model.rope import rope_tables
 from apr.train.device import Compute
 from apr.train.optimizer import build_optimizer
@@ -58,7 +59,7 @@ def measure_pace(plan: RunPlan, config: TransformerConfig, compute: Compute) -> 
     blocks.to(compute.device)
     head = nn.Parameter(head.detach().to(compute.device))
     rows = _affordable_rows(plan, blocks)
-    block = _time_blocks(blocks, config, compute, rows, plan.seq_length)
+    block = _time_blocks(blocks, config, compute, rows, plan)
     part = min(tokens, max(1, CHUNK_LOGITS // config.vocab_size))
     loss = _time_head(head, compute, part)
     update = _time_update([*blocks.parameters(), head], compute)
@@ -86,16 +87,22 @@ def _affordable_rows(plan: RunPlan, blocks: nn.ModuleList) -> int:
 
 
 def _time_blocks(
-    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, length: int
+    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, plan: RunPlan
 ) -> _Part:
+    length = plan.seq_length
     cos, sin = (table.to(compute.device, compute.dtype) for table in rope_tables(config, length))
     shape = (rows, length, config.hidden_size)
     start = torch.randn(shape, device=compute.device).to(compute.dtype).requires_grad_()
 
+    mask = None
+    if plan.document_mask:  # where it cuts does not matter to the time: no product is left out for it
+        documents = torch.zeros((rows, length), dtype=torch.int32, device=compute.device)
+        mask = document_mask(documents, compute.dtype)
+
     def forward() -> Tensor:
         x = start
         for layer, block in enumerate(blocks):
-            x = block(x, (cos, sin), None, layer)
+            x = block(x, (cos, sin), None, layer, mask)
         return x
 
     def train() -> None:

@@ -68,6 +68,7 @@ class RunPlan:
     keep: str  # checkpoints that stay: all, or last:N with or without ,best
     save: str  # background (a second copy of weights and moments while it is written) or blocking
     allow_shard_cycle: bool
+    document_mask: bool  # attention stays inside a document, in training and in validation
     external_validation: bool  # validated on --val-shard, not on the dataset's own split
     from_init: bool
     synthetic: bool
@@ -165,6 +166,7 @@ def resolve(spec: RunSpec) -> RunPlan:
             values[name], sources[name] = _DEFAULTS[name], "default"
     for name, field_name, value in (
         ("allow_shard_cycle", "allow_shard_cycle", spec.allow_shard_cycle),
+        ("document_mask", "document_mask", spec.document_mask),
         ("external_validation", "val_shard", spec.val_shard is not None),
         ("from_init", "init", spec.init is not None),
         ("synthetic", "synthetic", spec.synthetic),

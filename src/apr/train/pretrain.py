@@ -15,6 +15,7 @@ from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
 from apr.train.books import Books
 from apr.train.certify import StepZero, certify, validation_loss
+from apr.train.certify_documents import require_separators
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
@@ -107,6 +108,7 @@ def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec)
         dataset=str(spec.dataset),
         available_windows=inputs.count_windows(plan.seq_length),
     )
+    require_separators(inputs, plan)
     require_memory(plan, compute, inputs)
 
 

@@ -43,6 +43,7 @@ class RunSpec:
     keep: str | None = None
     save: str | None = None
     allow_shard_cycle: bool = False
+    document_mask: bool = False
     resume: bool = False
     places: Mapping[str, str] = field(default_factory=dict)  # of what no option gave: a run file or --set
 

@@ -102,7 +102,7 @@ def _refusing_gates(folder: Path) -> list[str]:
 
 def _carry_out(fault: Fault, scene: Scene, folder: Path) -> None:
     if fault.edit is None:
-        pretrain(replace(scene.spec, run_dir=folder / "run"), Silent())
+        pretrain(replace(scene.spec, run_dir=folder / "run", **fault.options), Silent())
         return
     match fault.place:
         case "source folder":
