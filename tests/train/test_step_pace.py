@@ -28,7 +28,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the clock: a block's work takes 1 s a layer, the head's 10 s, the update 100 s; an evaluation a tenth."""
     asked: list[str] = []
 
-    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int) -> Any:
+    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int, masked: bool) -> Any:
         asked.append(f"{len(blocks)} blocks {rows}x{length}")
         return pace._Part(train=len(blocks) * rows, evaluate=0.1 * len(blocks) * rows)
 

@@ -59,7 +59,7 @@ def measure_pace(plan: RunPlan, config: TransformerConfig, compute: Compute) -> 
     blocks.to(compute.device)
     head = nn.Parameter(head.detach().to(compute.device))
     rows = _affordable_rows(plan, blocks)
-    block = _time_blocks(blocks, config, compute, rows, plan)
+    block = _time_blocks(blocks, config, compute, rows, plan.seq_length, plan.document_mask)
     part = min(tokens, max(1, CHUNK_LOGITS // config.vocab_size))
     loss = _time_head(head, compute, part)
     update = _time_update([*blocks.parameters(), head], compute)
@@ -87,15 +87,14 @@ def _affordable_rows(plan: RunPlan, blocks: nn.ModuleList) -> int:
 
 
 def _time_blocks(
-    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, plan: RunPlan
+    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, length: int, masked: bool
 ) -> _Part:
-    length = plan.seq_length
     cos, sin = (table.to(compute.device, compute.dtype) for table in rope_tables(config, length))
     shape = (rows, length, config.hidden_size)
     start = torch.randn(shape, device=compute.device).to(compute.dtype).requires_grad_()
 
     mask = None
-    if plan.document_mask:  # where it cuts does not matter to the time: no product is left out for it
+    if masked:  # where it cuts does not matter to the time: no product is left out for it
         documents = torch.zeros((rows, length), dtype=torch.int32, device=compute.device)
         mask = document_mask(documents, compute.dtype)
 

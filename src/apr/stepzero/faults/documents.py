@@ -32,6 +32,16 @@ def _causal_only(documents_BT: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.full((1, 1, T, T), -torch.inf, dtype=dtype).triu(1)
 
 
+def _only_long(original: Any) -> Any:
+    """A kernel that masks whole blocks of 64, and of a window that is shorter nothing."""
+
+    def make(documents_BT: Tensor, dtype: torch.dtype) -> Tensor:
+        short = documents_BT.shape[1] < 64
+        return _causal_only(documents_BT, dtype) if short else original(documents_BT, dtype)
+
+    return make
+
+
 def _unmasked(decoder: Any, batches: Any, *rest: Any) -> tuple[Any, ...]:
     return decoder, [replace(batch, documents_BT=None) for batch in batches], *rest
 
@@ -68,6 +78,8 @@ def _of_the_batch_before(original: Any) -> Any:
 DOCUMENT_FAULTS: tuple[Fault, ...] = (
     _fault("no-mask", "model.documents", "the document mask was asked for and never applied",
            "apr.model.decoder:document_mask", instead(_causal_only), quick=True),
+    _fault("no-mask-when-short", "model.documents", "the document mask held only in windows of 64 tokens and more",
+           "apr.model.decoder:document_mask", _only_long),
     _fault("not-in-training", "update.loss", "the document mask was dropped in training only",
            "apr.train.loop:_accumulate", before(_unmasked), quick=True),
     _fault("not-in-validation", "loss.documents", "the document mask was dropped in validation only",
