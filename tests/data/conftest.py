@@ -50,6 +50,7 @@ def _manifest(pieces, starts=(0,), vocab_size=1000, **changes):
             for i, (piece, content) in enumerate(zip(pieces, stored, strict=True))
         ),
         "documents_sha256": sha256(offsets).hexdigest(),
+        "dedup": None,
         "engine": {"name": "bytes", "version": "1", "audited_share": 1.0},
         "elapsed_s": 1.5,
     }

@@ -483,3 +483,14 @@ class NoSeparators(AprError):
     text = "--document-mask needs end-of-text separators, and the dataset {folder} was made without"
     help = "encode the corpus again with --eos after or --eos between, or leave --document-mask out"
     folder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DedupInParts(AprError):
+    """A part of a corpus does not know the documents of the parts before it, so it cannot tell copies."""
+
+    id = "APR462"
+    text = "--dedup cannot go with --part {part}: a part does not know the documents of the others"
+    help = "encode the corpus in one run, or leave --dedup out; apr data audit counts the copies in a merged dataset"
+    exit_code = EXIT_NO_ANSWER
+    part: str
