@@ -13,6 +13,7 @@ from apr.stepzero.faults.optimizer import OPTIMIZER_FAULTS
 from apr.stepzero.faults.order import ORDER_FAULTS
 from apr.stepzero.faults.shards import SHARD_FAULTS
 from apr.stepzero.faults.source import SOURCE_FAULTS
+from apr.stepzero.faults.subset import SUBSET_FAULTS
 from apr.stepzero.faults.tokenizer import TOKENIZER_FAULTS
 
 FAULTS: tuple[Fault, ...] = (
@@ -27,4 +28,5 @@ FAULTS: tuple[Fault, ...] = (
     *OPTIMIZER_FAULTS,
     *ORDER_FAULTS,
     *CHECKPOINT_FAULTS,
+    *SUBSET_FAULTS,
 )
