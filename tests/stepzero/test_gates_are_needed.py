@@ -128,6 +128,8 @@ JUDGES: dict[str, str] = {
     "data.order": "order.not-shuffled",
     "weights.memory": "loader.one-bit",
     "weights.values": "container.own-head",
+    "adapters.start": "subset.a-unseeded",
+    "adapters.merge": "subset.merge-scale",
     "model.built": "forward.from-one",
     "model.placement": "forward.other-type",
     "reference.blocks": "container.reference-cut",

@@ -21,8 +21,3 @@ def training_flops_per_token(config: TransformerConfig, seq_length: int) -> int:
     multiplied = parameter_count(config) - (0 if config.tie_word_embeddings else embedding)
     attention = 6 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seq_length
     return 6 * multiplied + attention
-
-
-def matrix_count(config: TransformerConfig) -> int:
-    """Parameters in matrices, the embedding and a tied head counted once: what a narrower compute type copies."""
-    return sum(spec.num_elements for spec in inventory(config) if len(spec.shape) > 1)

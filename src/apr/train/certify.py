@@ -29,6 +29,7 @@ from apr.stepzero.reference import Reference, compare, measure, training_gate
 from apr.stepzero.registry import required_gates
 from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
 from apr.train.certify_subset import (
+    adapter_digests,
     adapters_gate,
     drawn_digests,
     frozen_digests,
@@ -213,10 +214,11 @@ class Court:
     def _judge_adapters(self, decoder: Decoder) -> None:
         drawn = drawn_digests(self.subset, self.plan.seed)
         self.subset_digests["adapters"] = sha256_bytes(canonical_json(drawn))
-        if self.evidence is not None:
-            self.evidence = replace(self.evidence, expected={**self.evidence.expected, **drawn})
+        found = adapter_digests(decoder)
+        if self.evidence is not None:  # they must be untouched too when step 1 begins
+            self.evidence = replace(self.evidence, expected={**self.evidence.expected, **found})
         if not self.refused:
-            self.add(lambda: adapters_gate(decoder, drawn))
+            self.add(lambda: adapters_gate(found, drawn, self.subset.num_trainable))
 
     def _loaded(self) -> Decoder:
         init, config = self.inputs.init, self.inputs.config

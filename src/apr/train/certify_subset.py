@@ -61,10 +61,19 @@ def drawn_digests(subset: Subset, seed: int) -> dict[str, str]:
     }
 
 
-def adapters_gate(decoder: Decoder, expected: Mapping[str, str]) -> GateResult:
-    """Every planned projection has an adapter, no other has one, and each is at its start."""
-    parameters = adapter_parameters(decoder)
-    found = memory_digests(parameters, {})
+def adapter_digests(decoder: Decoder) -> dict[str, str]:
+    """Hash what the adapters hold now, by name."""
+    return memory_digests(adapter_parameters(decoder), {})
+
+
+def adapters_gate(found: Mapping[str, str], expected: Mapping[str, str], num_parameters: int) -> GateResult:
+    """Every planned projection has an adapter, no other has one, and each is at its start.
+
+    Args:
+        found: see `adapter_digests`.
+        expected: see `drawn_digests`.
+        num_parameters: of all adapters, by the plan.
+    """
     absent = sorted(expected.keys() - found.keys())
     spare = sorted(found.keys() - expected.keys())
     differing = [name for name in sorted(expected.keys() & found.keys()) if found[name] != expected[name]]
@@ -83,7 +92,7 @@ def adapters_gate(decoder: Decoder, expected: Mapping[str, str]) -> GateResult:
         figure=len(expected) - len(absent) - len(differing),
         limit=len(expected),
         cause=cause,
-        facts={"num_parameters": sum(value.numel() for value in parameters.values())},
+        facts={"num_parameters": num_parameters},
     )
 
 

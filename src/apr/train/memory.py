@@ -97,7 +97,7 @@ def _backward(plan: RunPlan, config: TransformerConfig, compute_bytes: int, subs
     trained, tokens = 4 * subset.num_trainable, plan.batch_size * plan.seq_length
     trains_weights = None if subset.is_whole else subset.names
     kept = kept_for_backward(config, compute_bytes, trains_weights, subset.lora)
-    head = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    head = config.vocab_size * config.hidden_size
     copies = kept.copies + (compute_bytes * head if compute_bytes < 4 else 0)
     return MemoryTerms(
         at="in the backward pass",

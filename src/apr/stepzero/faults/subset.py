@@ -14,6 +14,7 @@ from apr.stepzero.faults.fault import Fault, Patch
 FREEZE = {"freeze": ("model.layers.0.*",)}
 FREEZE_EMBEDDING = {"freeze": ("model.embed_tokens.weight",)}
 LORA = {"lora": "r=4"}
+LORA_SLOW = {"lora": "r=4", "lr": 1e-6}  # so little that no save of the run would show it
 LORA_MLP = {"lora": "r=4,targets=gate,up"}
 _APPLY = "apr.train.certify:apply_subset"
 _TRAINED = "apr.train.certify:trained_parameters"
@@ -216,7 +217,7 @@ SUBSET_FAULTS: tuple[Fault, ...] = (
            _then(_reading_others), "S-49", quick=True),
     _fault("dead-a", "update.gradients", "the adapters' A never got a gradient", LORA, "apr.model.lora:Adapter.forward",
            _detached_a, "S-49", "S-43", quick=True),
-    _fault("merge-scale", "adapters.merge", "the merge left alpha out", LORA, "apr.model.lora:merged", _unscaled, "S-69",
+    _fault("merge-scale", "adapters.merge", "the merge left alpha out", LORA_SLOW, "apr.model.lora:merged", _unscaled, "S-69",
            quick=True),
     _fault("merge-scale-at-save", "checkpoint.saved", "the saved merge had half of the adapters' strength", LORA,
            "apr.train.merge:merged_weights", _unscaled_later, "S-69"),
