@@ -144,14 +144,18 @@ def test_what_is_frozen_has_no_gradient_no_moments_and_no_copy() -> None:
     weights = 4 * parameter_count(QWEN)
     small = {"batch_size": 1, "seq_length": 8, "grad_accum": 2, "num_steps": 200}
     whole, trained = terms(save="background", **small), terms(lora="r=16", save="background", **small)
-    assert trained.weights == weights + 4 * adapters
-    assert trained.snapshot == 12 * adapters + 4 * targets
-    assert trained.moments == 8 * adapters
+    assert (trained.at, trained.weights) == ("in the random-weights control", 2 * weights)
     assert trained.live < 0.4 * whole.live
-    blocking = terms(lora="r=16", save="blocking", num_steps=1, batch_size=1, seq_length=8)
+    large = terms(lora="r=16", save="background", batch_size=64, grad_accum=2, num_steps=200)
+    assert (large.at, large.weights) == ("in the backward pass", weights + 4 * adapters)
+    assert (large.gradients, large.moments) == (4 * adapters, 8 * adapters)
+    assert large.snapshot == 12 * adapters + 4 * targets
+    wide = parse_lora("r=2,targets=q,k,v,o,gate,up,down")
+    merged = sum(spec.num_elements for spec in target_specs(CONFIG, wide))
+    blocking = terms(CONFIG, lora=str(wide), save="blocking", num_steps=1, batch_size=1, seq_length=8)
     assert (blocking.at, blocking.snapshot) == (
         "in a save",
-        4 * targets,
+        4 * merged,
     )  # a merge is a copy however it is saved
     frozen = terms(freeze=(EMBEDDING,), batch_size=8, grad_accum=2)
     head = QWEN.vocab_size * QWEN.hidden_size

@@ -78,16 +78,15 @@ def memory_terms(
     """
     subset = subset_of(plan, config)
     compute_bytes = 2 if dtype_name == "bf16" else 4
-    moments = (
-        _control(plan, config, compute_bytes)
-        if plan.num_steps == 0
-        else (
+    # Step zero's control comes before the optimizer, and is the peak where little is trained.
+    moments = _control(plan, config, compute_bytes)
+    if plan.num_steps > 0:
+        moments += (
             _backward(plan, config, compute_bytes, subset),
             _update(plan, config, subset),
             _rehearsal(config, num_packed if plan.from_init else parameter_count(config), subset),
             _saving(plan, config, subset),
         )
-    )
     greatest = max(moments, key=lambda terms: terms.live)
     return replace(greatest, allocator=int(_ALLOCATOR_SHARE * greatest.live))
 
@@ -179,7 +178,8 @@ def _control(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> tu
     """Step zero alone: the probe of one model, and an evaluation, row by row, with a random one beside it."""
     weights = 4 * parameter_count(config)
     none = {"gradients": 0, "moments": 0, "activations": 0}
-    logits = _logits(config, plan.seq_length, compute_bytes)
+    head = config.vocab_size * config.hidden_size * (compute_bytes if compute_bytes < 4 else 0)  # its copy
+    logits = _logits(config, plan.seq_length, compute_bytes, trains_head=False) + head
     models = 2 if plan.from_init else 1  # from scratch the model itself is the random one
     return (
         MemoryTerms(at="in the probe", weights=weights, logits=_probe(config), **none),
