@@ -122,9 +122,15 @@ def _notes(matched: set[str], config: TransformerConfig) -> tuple[str, ...]:
 
 
 def _nearest(glob: str, names: Sequence[str]) -> list[str]:
-    """Names as one would write them in a glob: a star for the layer."""
-    kinds = list(dict.fromkeys(_LAYER.sub(".*.", name) for name in names))
-    return difflib.get_close_matches(_LAYER.sub(".*.", glob), kinds, n=_NUM_NEAREST, cutoff=0.0)
+    """Names as one would write them in a glob, a star for the layer; most parts in common first."""
+    asked = _LAYER.sub(".*.", glob)
+    kinds = dict.fromkeys(_LAYER.sub(".*.", name) for name in names)
+
+    def likeness(kind: str) -> tuple[int, float]:
+        common = set(asked.split(".")) & set(kind.split("."))
+        return len(common), difflib.SequenceMatcher(None, asked, kind).ratio()
+
+    return sorted(kinds, key=likeness, reverse=True)[:_NUM_NEAREST]
 
 
 def apply_subset(decoder: Decoder, subset: Subset, seed: int) -> None:
