@@ -21,8 +21,9 @@ from apr.model.decoder import Decoder, Linear
 
 _PEFT_PREFIX = "base_model.model."
 _PEFT_PARTS = {"a": "lora_A.weight", "b": "lora_B.weight"}
-# In rehearsals B is drawn too, or nothing would be seen of A: as wide as A is at 4,096 inputs.
-_REHEARSED_STD = 0.01
+# In rehearsals B is drawn too, or nothing would be seen of A: so wide that scale B A is some 0.08 A's width, whatever
+# rank and alpha are, and not so wide that an update is lost in its rounding.
+_REHEARSED_STD, _WIDEST_STD = 0.08, 0.1
 
 
 class Adapter(nn.Module):
@@ -76,16 +77,20 @@ def adapter_parameters(decoder: Decoder) -> dict[str, Tensor]:
 @contextmanager
 def rehearsed_start(decoder: Decoder, seed: int) -> Iterator[None]:
     """Let B be something else than zero for the length of a block: at zero, A can neither be felt nor trained."""
-    rows = {name: value for name, value in adapter_parameters(decoder).items() if name.endswith(".b")}
+    rows = []
     with torch.no_grad():
-        for name, value in rows.items():
-            drawn = torch.empty(value.shape).normal_(0.0, _REHEARSED_STD, generator=_generator(name, seed))
-            value.copy_(drawn)
+        for place, projection in _adapted(decoder):
+            adapter = projection.adapter
+            assert isinstance(adapter, Adapter)
+            std = min(_WIDEST_STD, _REHEARSED_STD / (adapter.scale * math.sqrt(adapter.b.shape[1])))
+            generator = _generator(f"{place}{ADAPTER}b", seed)
+            adapter.b.copy_(torch.empty(adapter.b.shape).normal_(0.0, std, generator=generator))
+            rows.append(adapter.b)
     try:
         yield
     finally:
         with torch.no_grad():
-            for value in rows.values():
+            for value in rows:
                 value.zero_()
 
 

@@ -13,7 +13,7 @@ from apr.model.lora import adapter_parameters, base_parameters, drawn_a, merged_
 from apr.stepzero.gate import GateResult, verdict_of
 from apr.stepzero.memory import memory_digests, tensor_digest
 from apr.stepzero.registry import BY_ID
-from apr.train.merge import MERGE_TOLERANCE, prove_merge
+from apr.train.merge import prove_merge
 from apr.train.subset import Subset
 from apr.train.subset_errors import FrozenChanged
 
@@ -105,7 +105,7 @@ def merge_gate(decoder: Decoder, ids: Sequence[int], seed: int) -> GateResult:
         claim=BY_ID["adapters.merge"].asks,
         verdict=verdict_of(not proof.defect),
         figure=proof.gap,
-        limit=MERGE_TOLERANCE,
+        limit=proof.limit,
         cause=proof.defect,
         facts={**proof.to_dict(), "unit": "of a row's standard deviation"},
     )

@@ -23,7 +23,8 @@ from apr.model.lora import adapter_parameters, base_parameters, merged_weights, 
 from apr.train.state import write_optimizer
 from apr.train.subset_errors import MergeDiffers
 
-MERGE_TOLERANCE = 2e-4  # of the logits' spread; LOG.md: "How far are merged weights from base and adapters"
+# Of the logits' spread, and as much again for each spread that the adapters move them by: their rounding grows with them.
+MERGE_TOLERANCE = 2e-4  # LOG.md: "How far are merged weights from base and adapters"
 _SEEN = 10  # times the tolerance: what the adapters must change before their strength can be judged
 _PROOF_TOKENS = 64
 _ROWS = 16  # of logits at a time
@@ -41,14 +42,19 @@ class MergeProof:
     gap: float  # between the logits of adapters and of merged weights, likewise
 
     @property
+    def limit(self) -> float:
+        """What the gap may be."""
+        return MERGE_TOLERANCE * max(1.0, self.effect)
+
+    @property
     def defect(self) -> str:
         """What is wrong, in a clause; empty where nothing is."""
         if self.num_changed != self.num_active:
             return f"{self.num_changed} weights changed, and {self.num_active} adapters are not zero"
-        if not self.gap <= MERGE_TOLERANCE:
+        if not self.gap <= self.limit:
             return (
                 f"merged logits differ from the adapters' by {self.gap:.3g} of their spread, "
-                f"above {MERGE_TOLERANCE:g}"
+                f"above {self.limit:.3g}"
             )
         if self.effect > _SEEN * MERGE_TOLERANCE and not self.gap <= self.effect / _SEEN:
             return (
@@ -58,7 +64,7 @@ class MergeProof:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, with the limit."""
-        return {**{name: getattr(self, name) for name in self.__slots__}, "limit": MERGE_TOLERANCE}
+        return {**{name: getattr(self, name) for name in self.__slots__}, "limit": self.limit}
 
 
 def prove_merge(decoder: Decoder, weights: Mapping[str, Tensor], ids: Sequence[int]) -> MergeProof:

@@ -139,7 +139,10 @@ def apply_subset(decoder: Decoder, subset: Subset, seed: int) -> None:
         attach(decoder, subset.lora, seed)
     frozen = {spec.name for spec in subset.frozen}
     for name, parameter in decoder.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+        if (
+            name in frozen
+        ):  # and the others as they are: what somebody else froze must show, and not be mended here
+            parameter.requires_grad_(False)
 
 
 def trained_parameters(decoder: Decoder, subset: Subset) -> list[tuple[str, Tensor]]:

@@ -17,7 +17,7 @@ from apr.model.lora import merged
 from apr.stepzero.verify import Check, compared, is_number, unjudged
 from apr.train.certify_subset import drawn_digests, kept_digest
 from apr.train.errors import StateBad
-from apr.train.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MERGE_TOLERANCE, MergeProof, adapter_config
+from apr.train.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MergeProof, adapter_config
 from apr.train.resume_subset import read_adapters, same_merge
 from apr.train.run_state import ADAPTERS, adapter_folder, read_state, saved_steps, state_name
 from apr.train.subset import Subset, subset_of
@@ -80,12 +80,13 @@ def _merge(run: Run, name: str, subset: Subset, inputs: Mapping[str, Any]) -> It
     sha = sha256_file(weights) if weights.is_file() else "missing"
     figures: dict[str, Any] = {key: said.get(key) for key in MergeProof.__slots__}
     is_whole = all(is_number(value) for value in figures.values())
-    defect = MergeProof(**figures).defect if is_whole else "it is not whole"
+    proof = MergeProof(**figures) if is_whole else None
+    defect = proof.defect if proof else "it is not whole"
     rows = [
         ("lora", said.get("lora"), run.plan.lora),
         ("base_digest", said.get("base_digest"), inputs.get("init")),
         ("num_merged", said.get("num_merged"), len(subset.merged)),
-        ("limit", said.get("limit"), MERGE_TOLERANCE),
+        ("limit", said.get("limit"), proof.limit if proof else None),
         ("adapter_sha", said.get("adapter_sha"), sha),
         ("defect", defect, ""),
     ]
