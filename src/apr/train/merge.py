@@ -23,7 +23,7 @@ from apr.model.lora import adapter_parameters, base_parameters, merged_weights, 
 from apr.train.state import write_optimizer
 from apr.train.subset_errors import MergeDiffers
 
-# Of the logits' spread, and as much again for each spread that the adapters move them by: their rounding grows with them.
+# Of the logits' spread, and as much again for each spread that the adapters move them by, as their rounding grows.
 MERGE_TOLERANCE = 2e-4  # LOG.md: "How far are merged weights from base and adapters"
 _SEEN = 10  # times the tolerance: what the adapters must change before their strength can be judged
 _PROOF_TOKENS = 64
