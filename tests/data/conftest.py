@@ -90,11 +90,11 @@ def write_dataset():
 def memory_dataset():
     """A dataset that lies in memory."""
 
-    def make(pieces) -> TokenDataset:
+    def make(pieces, **changes) -> TokenDataset:
         arrays = [np.asarray(piece, dtype="<u4") for piece in pieces]
         return TokenDataset(
             folder=Path("memory"),
-            manifest=_manifest(pieces)[0],
+            manifest=_manifest(pieces, **changes)[0],
             shards=tuple(arrays),
             starts=np.array([0, *np.cumsum([len(piece) for piece in pieces])], dtype=np.int64),
             document_starts=np.zeros(1, dtype="<u8"),

@@ -86,11 +86,11 @@ def test_a_frozen_part_from_a_run_file(tiny_apr: Path, tiny_shards: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (("--freeze", "model.layer.*"), "APR662"),
-        (("--freeze", "*"), "APR663"),
-        (("--lora", "r=4,dropout=0.1"), "APR661"),
-        (("--lora", "r=4,targets=q,lm_head"), "APR661"),
-        (("--lora", "r=4", "--freeze", "*norm*"), "APR665"),
+        (("--freeze", "model.layer.*"), "APR682"),
+        (("--freeze", "*"), "APR683"),
+        (("--lora", "r=4,dropout=0.1"), "APR681"),
+        (("--lora", "r=4,targets=q,lm_head"), "APR681"),
+        (("--lora", "r=4", "--freeze", "*norm*"), "APR685"),
         (("--lora", "16"), "APR001"),
         (("--set", "model.freeze=[1]"), "APR653"),
     ],

@@ -16,7 +16,7 @@ import apr
 from apr.aprfile.reader import open_apr
 from apr.base.errors import known_errors
 from apr.stepzero.certificate import Certificate
-from apr.stepzero.registry import BY_ID, GATES, gate_of_error, required_gates
+from apr.stepzero.registry import BY_ID, GATES, OF_DOCUMENTS, gate_of_error, required_gates
 from apr.train import pretrain as pretrain_module
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
@@ -139,6 +139,14 @@ def test_so_does_one_that_trains_a_part(
     facts: dict[str, Any] = {"from_init": True, "has_reference": True, "has_tokenizer": True}
     check(certificate, **facts, num_steps=num_steps, has_subset=True, has_adapters=has_adapters)
     assert ("adapters" in certificate.inputs) == has_adapters
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_so_does_one_with_a_document_mask(models: dict[str, Path], sealed: SealedRun, num_steps: int) -> None:
+    certificate = sealed(init=models["B"], num_steps=num_steps, document_mask=True)
+    facts = {"from_init": True, "has_reference": True, "has_tokenizer": True}
+    check(certificate, **facts, num_steps=num_steps, document_mask=True)
+    assert certificate.required - required_gates(**facts, num_steps=num_steps) == OF_DOCUMENTS
 
 
 @pytest.mark.parametrize("num_steps", [0, 2])

@@ -21,6 +21,7 @@ from apr.train.spec import RunSpec
 NOTHING = {setting.field: None for setting in SETTINGS.values()} | {
     "synthetic": False,
     "allow_shard_cycle": False,
+    "document_mask": False,
 }
 # As written in TOML, and as the run must take it; the file lies in the folder `box`.
 WRITTEN: dict[str, tuple[str, Any]] = {
@@ -34,6 +35,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "data.seq_length": ("64", 64),
     "data.grad_accum": ("2", 2),
     "data.allow_shard_cycle": ("true", True),
+    "data.document_mask": ("true", True),
     "optimizer.lr": ("1e-3", 1e-3),
     "optimizer.warmup_steps": ("0", 0),
     "optimizer.schedule": ('"constant"', "constant"),

@@ -28,7 +28,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the clock: a block's work takes 1 s a layer, the head's 10 s, the update 100 s; an evaluation a tenth."""
     asked: list[str] = []
 
-    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int) -> Any:
+    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int, masked: bool) -> Any:
         asked.append(f"{len(blocks)} blocks {rows}x{length}")
         return pace._Part(train=len(blocks) * rows, evaluate=0.1 * len(blocks) * rows)
 
@@ -80,7 +80,7 @@ def test_what_is_frozen_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block takes 3 s where it is trained, 2 where it only passes the gradient on, 1 where it is evaluated."""
     deep = replace(CONFIG, num_hidden_layers=4)
 
-    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int) -> Any:
+    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int, masked: bool) -> Any:
         adapted = sum(".adapter." in name for name, _ in blocks.named_parameters())
         assert adapted in (0, 16)
         trained = all(p.requires_grad for p in blocks.parameters())

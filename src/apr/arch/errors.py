@@ -95,7 +95,7 @@ class ArchMismatch(AprError):
 class LoraUnsupported(AprError):
     """`--lora` asks for something that other programs have and this one does not."""
 
-    id = "APR661"
+    id = "APR681"
     text = "{part} in {option} is not supported: {reason}"
     help = "leave it out"
     exit_code = EXIT_NO_ANSWER

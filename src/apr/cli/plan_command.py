@@ -21,6 +21,7 @@ _TERMS = {
     "moments": "two of the optimizer",
     "activations": "kept for the backward pass, with the compute type's copy of the matrices",
     "logits": "a chunk of them, and the head's gradient",
+    "mask": "of documents, one value for a pair of tokens",
     "original": "weights that the rehearsal takes back",
     "snapshot": "for saving in the background",
     "allocator": "freed and not usable again",

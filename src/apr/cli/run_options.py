@@ -122,6 +122,11 @@ _OPTIONS = (
         "[default: alpha is 2 R, targets are q,k,v,o]",
     ),
     click.option(
+        "--document-mask",
+        is_flag=True,
+        help="Keep attention inside a document, in training and validation; needs shards with separators.",
+    ),
+    click.option(
         "--keep",
         metavar="all|last:N[,best]",
         help="Checkpoints that stay when newer ones are whole. [default: all]",

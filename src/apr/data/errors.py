@@ -473,3 +473,13 @@ class ParquetBroken(AprError):
     help = "fetch or make the file again; --on-bad skip does not pass over it, as its loss cannot be counted"
     path: str
     reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NoSeparators(AprError):
+    """Attention is to stay inside documents, and the dataset does not say where they end."""
+
+    id = "APR461"
+    text = "--document-mask needs end-of-text separators, and the dataset {folder} was made without"
+    help = "encode the corpus again with --eos after or --eos between, or leave --document-mask out"
+    folder: str

@@ -28,6 +28,7 @@ from apr.stepzero.probe import plain_probe_ids
 from apr.stepzero.reference import Reference, compare, measure, training_gate
 from apr.stepzero.registry import required_gates
 from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
+from apr.train.certify_documents import document_judges, trained_forward
 from apr.train.certify_subset import (
     adapter_digests,
     adapters_gate,
@@ -88,11 +89,15 @@ def validation_loss(
     """Evaluate on the first windows of a validation set, at most `max_tokens` tokens (but one window at least)."""
     max_windows = max(1, max_tokens // plan.seq_length)
     total = min(num_windows(dataset.total_tokens, plan.seq_length), max_windows) * plan.seq_length
-    batches = evaluation_batches(dataset, plan.seq_length, plan.batch_size, max_windows)
+    batches = evaluation_batches(
+        dataset, plan.seq_length, plan.batch_size, max_windows, document_mask=plan.document_mask
+    )
     return evaluate_loss(
         loss_sum(decoder, compute.dtype),
-        ((batch.inputs_BT, batch.targets_BT) for batch in batches),
+        (batch.scored for batch in batches),
         lambda done: reporter.phase("validation loss", min(done, total), total),
+        is_mine=compute.ranks.is_mine,
+        add_up=compute.ranks.sum,
     )
 
 
@@ -146,16 +151,18 @@ def stream_of(inputs: Inputs, plan: RunPlan, cursor: int = 0) -> BatchStream:
         seed=plan.seed,
         allow_cycle=plan.allow_shard_cycle,
         cursor=cursor,
+        document_mask=plan.document_mask,
     )
 
 
 def environment(compute: Compute) -> dict[str, Any]:
-    """What computed: versions, device, compute type, threads."""
+    """What computed: versions, device, compute type, threads, processes."""
     return {
         "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
         "device": str(compute.device),
         "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),
+        "processes": compute.ranks.num,
     }
 
 
@@ -240,8 +247,13 @@ class Court:
         if self.refused:
             return
         self.add(*module_judges(decoder, self.compute))
+        inputs, plan, compute, ids = self.inputs, self.plan, self.compute, self._probe_ids()
         if not self.refused:
-            self.gates += behaviour(decoder, self.compute, self._probe_ids(), self.plan.seq_length)
+            forward = trained_forward(decoder, inputs, plan, compute)
+            self.gates += behaviour(forward, compute, ids, plan.seq_length)
+        if not self.refused:
+            stream = stream_of(inputs, plan)
+            self.add(*document_judges(decoder, inputs, plan, compute, stream, ids))
 
     def _probe_ids(self) -> tuple[int, ...]:
         init = self.inputs.init
@@ -278,7 +290,9 @@ class Court:
     def _training_loss(self, decoder: Decoder, reference: Reference) -> GateResult:
         ids = torch.tensor([reference.probe_ids], dtype=torch.int64)
         score = loss_sum(decoder, self.compute.dtype)
-        loss = evaluate_loss(score, [(ids[:, :-1], ids[:, 1:])]).loss
+        pair = ids[:, :-1], ids[:, 1:]
+        one = (torch.zeros_like(pair[0]),) if self.plan.document_mask else ()  # the probe is one document
+        loss = evaluate_loss(score, [(*pair, *one)]).loss
         return training_gate(reference, loss, self.compute.dtype_name)
 
     def judge_merge(self, decoder: Decoder) -> None:
@@ -376,6 +390,7 @@ class Court:
             is_resumed=resumed_from is not None,
             has_subset="frozen" in self.subset_digests,
             has_adapters="adapters" in self.subset_digests,
+            document_mask=self.plan.document_mask,
         )
         start = {} if resumed_from is None else {"start": resumed_from}
         return Certificate(

@@ -7,6 +7,7 @@ from typing import Any
 from apr.arch.counts import parameter_count
 from apr.base.environment import keep_freed_memory, resident_bytes
 from apr.data.windows import num_windows
+from apr.train.certify_documents import require_separators
 from apr.train.device import check_device_word, resolve_compute
 from apr.train.fit import checkpoint_bytes, disk_bytes, free_memory, require_disk, require_memory, run_memory
 from apr.train.inputs import Inputs
@@ -41,6 +42,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         windows = inputs.count_windows(plan.seq_length)
         config = inputs.config
         check_fit(plan, config, dataset=str(spec.dataset), available_windows=windows)
+        require_separators(inputs, plan)
         memory = run_memory(plan, compute, inputs, before[1] if before else None)
         require_memory(plan, compute, inputs)
         require_disk(spec.run_dir, plan, config)

@@ -81,14 +81,15 @@ def free_memory(compute: Compute) -> int | None:
 
 
 def require_memory(plan: RunPlan, compute: Compute, inputs: Inputs) -> None:
-    """Refuse a run on the CPU that needs more memory than there is.
+    """Refuse a run on the CPU that needs more memory than there is, with all its processes on this machine.
 
     Raises:
         NotEnoughMemory.
     """
     if compute.device.type != "cpu":
         return
-    needed, available = _terms(plan, compute, inputs).required, free_memory(compute)
+    here = compute.ranks.place.num_local_ranks
+    needed, available = here * _terms(plan, compute, inputs).required, free_memory(compute)
     if available is not None and needed > available:
         raise NotEnoughMemory(needed_mb=needed >> 20, available_mb=available >> 20)
 

@@ -35,6 +35,7 @@ class MemoryTerms:
     moments: int
     activations: int  # kept for the backward pass, with the compute type's copy of the matrices
     logits: int  # a chunk of them, and the head's gradient
+    mask: int = 0  # of documents: one value for a pair of tokens, shared by heads and layers
     original: int = 0  # weights that the rehearsal cannot read from the file again
     snapshot: int = 0  # for saving in the background
     allocator: int = 0  # freed and not usable again
@@ -46,7 +47,7 @@ class MemoryTerms:
     @property
     def live(self) -> int:
         """What the run itself asks for."""
-        parts = ("weights", "gradients", "moments", "activations", "logits", "original", "snapshot")
+        parts = ("weights", "gradients", "moments", "activations", "logits", "mask", "original", "snapshot")
         return sum(getattr(self, name) for name in parts)
 
     @property
@@ -105,6 +106,7 @@ def _backward(plan: RunPlan, config: TransformerConfig, compute_bytes: int, subs
         moments=2 * trained if plan.num_steps > 1 else 0,
         activations=tokens * kept.per_token + copies,
         logits=_logits(config, tokens, compute_bytes, trains_head=_trains_head(config, subset)),
+        mask=_mask(plan, plan.batch_size, compute_bytes),
         snapshot=_snapshot(plan, config, subset) if plan.num_epochs > 1 else 0,  # of the epoch before
     )
 
@@ -183,8 +185,19 @@ def _control(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> tu
     models = 2 if plan.from_init else 1  # from scratch the model itself is the random one
     return (
         MemoryTerms(at="in the probe", weights=weights, logits=_probe(config), **none),
-        MemoryTerms(at="in the random-weights control", weights=models * weights, logits=logits, **none),
+        MemoryTerms(
+            at="in the random-weights control",
+            weights=models * weights,
+            logits=logits,
+            mask=_mask(plan, 1, compute_bytes),
+            **none,
+        ),
     )
+
+
+def _mask(plan: RunPlan, rows: int, compute_bytes: int) -> int:
+    """The document mask of so many rows: `apr.model.masks`."""
+    return rows * plan.seq_length**2 * compute_bytes if plan.document_mask else 0
 
 
 def _probe(config: TransformerConfig) -> int:

@@ -22,6 +22,7 @@ from apr.arch.lora import PROJECTIONS, Lora
 from apr.model.decoder import Block, Linear
 from apr.model.lora import Adapter
 from apr.model.loss import CHUNK_LOGITS, next_token_loss
+from apr.model.masks import document_mask
 from apr.model.rope import rope_tables
 from apr.train.device import Compute
 from apr.train.optimizer import build_optimizer
@@ -64,7 +65,7 @@ def measure_pace(plan: RunPlan, config: TransformerConfig, compute: Compute) -> 
     blocks.to(compute.device)
     head = nn.Parameter(head.detach().to(compute.device))
     rows = _affordable_rows(plan, blocks)
-    layers = _time_layers(blocks, config, compute, rows, plan.seq_length, subset)
+    layers = _time_layers(blocks, config, compute, rows, plan.seq_length, plan.document_mask, subset)
     part = min(tokens, max(1, CHUNK_LOGITS // config.vocab_size))
     trains_head = (EMBEDDING if config.tie_word_embeddings else HEAD) in subset.names
     head.requires_grad_(trains_head)
@@ -94,21 +95,27 @@ def _affordable_rows(plan: RunPlan, blocks: nn.ModuleList) -> int:
 
 
 def _time_layers(
-    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, length: int, subset: Subset
+    blocks: nn.ModuleList,
+    config: TransformerConfig,
+    compute: Compute,
+    rows: int,
+    length: int,
+    masked: bool,
+    subset: Subset,
 ) -> _Part:
     """All layers, by what is trained of each; leaves the blocks as the run trains them, or whole."""
     count = len(blocks)
     if subset.lora is not None:
         _adapt(blocks, subset.lora)
-        adapted = _time_blocks(blocks, config, compute, rows, length)
+        adapted = _time_blocks(blocks, config, compute, rows, length, masked)
         by_layer = config.num_hidden_layers / count
         return _Part(train=adapted.train * by_layer, evaluate=adapted.evaluate * by_layer)
-    whole = _time_blocks(blocks, config, compute, rows, length)
+    whole = _time_blocks(blocks, config, compute, rows, length, masked)
     shares = _trained_shares(config, subset)
     passing = whole.train
     if min(shares) < 1:
         blocks.requires_grad_(False)
-        passing = _time_blocks(blocks, config, compute, rows, length).train
+        passing = _time_blocks(blocks, config, compute, rows, length, masked).train
         blocks.requires_grad_(True)
     flows, train = EMBEDDING in subset.names, 0.0
     for share in shares:
@@ -139,16 +146,21 @@ def _adapt(blocks: nn.ModuleList, lora: Lora) -> None:
 
 
 def _time_blocks(
-    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, length: int
+    blocks: nn.ModuleList, config: TransformerConfig, compute: Compute, rows: int, length: int, masked: bool
 ) -> _Part:
     cos, sin = (table.to(compute.device, compute.dtype) for table in rope_tables(config, length))
     shape = (rows, length, config.hidden_size)
     start = torch.randn(shape, device=compute.device).to(compute.dtype).requires_grad_()
 
+    mask = None
+    if masked:  # where it cuts does not matter to the time: no product is left out for it
+        documents = torch.zeros((rows, length), dtype=torch.int32, device=compute.device)
+        mask = document_mask(documents, compute.dtype)
+
     def forward() -> Tensor:
         x = start
         for layer, block in enumerate(blocks):
-            x = block(x, (cos, sin), None, layer)
+            x = block(x, (cos, sin), None, layer, mask)
         return x
 
     def train() -> None:

@@ -74,6 +74,7 @@ class RunPlan:
     freeze: tuple[str, ...]  # globs of tensors that are not trained
     lora: str  # adapters that are trained instead of the weights: r, alpha, targets; empty for none
     allow_shard_cycle: bool
+    document_mask: bool  # attention stays inside a document, in training and in validation
     external_validation: bool  # validated on --val-shard, not on the dataset's own split
     from_init: bool
     synthetic: bool
@@ -175,6 +176,7 @@ def resolve(spec: RunSpec) -> RunPlan:
             values[name], sources[name] = _DEFAULTS[name], "default"
     for name, field_name, value in (
         ("allow_shard_cycle", "allow_shard_cycle", spec.allow_shard_cycle),
+        ("document_mask", "document_mask", spec.document_mask),
         ("external_validation", "val_shard", spec.val_shard is not None),
         ("from_init", "init", spec.init is not None),
         ("synthetic", "synthetic", spec.synthetic),

@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from apr.base.environment import keep_freed_memory
-from apr.base.errors import AprError, CannotWrite, Interrupted
+from apr.base.errors import AprError, BadOption, CannotWrite, Interrupted
+from apr.model.decoder import Decoder
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
 from apr.train.books import Books
 from apr.train.certify import StepZero, certify, validation_loss
+from apr.train.certify_documents import require_separators
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.errors import LossDiverged, NotFinite, TokensMiscounted
+from apr.train.errors import LossDiverged, NotFinite, RanksUneven, TokensMiscounted
 from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.interruptions import interruptions, terminable
 from apr.train.ledger import Ledger
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
+from apr.train.ranks import Ranks, joined, weights_fingerprint
 from apr.train.reporter import Reporter, StepFigures
 from apr.train.resume import (
     INPUTS,
@@ -34,7 +37,7 @@ from apr.train.resume import (
     rewind,
     spec_of_state,
 )
-from apr.train.run_dir import RunDir
+from apr.train.run_dir import Onlooker, RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
@@ -52,19 +55,30 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         AprError: the run was refused or ended badly; where a run directory exists, its record says so too.
     """
     keep_freed_memory()
+    with joined() as ranks:
+        return _pretrain(spec, reporter, ranks)
+
+
+def _pretrain(spec: RunSpec, reporter: Reporter, ranks: Ranks) -> dict[str, Any]:
+    hold = RunDir if ranks.is_first else Onlooker
     if spec.resume:
         check_device_word(spec.device or "auto")
-        with RunDir(spec.run_dir, resumes=True) as run_dir:
-            return _resume(open_resumption(spec), run_dir, reporter)
+        with hold(spec.run_dir, resumes=True) as run_dir:
+            resumption = ranks.in_turn(lambda: open_resumption(spec))
+            return _resume(resumption, run_dir, reporter, ranks)
     plan = resolve(spec)
     check_device_word(plan.device)
     if plan.synthetic:
+        if ranks.num > 1:
+            raise BadOption(
+                option="--synthetic", value=f"on {ranks.num} processes", limit="for more than one process"
+            )
         with RunDir(spec.run_dir) as run_dir:
             return run_synthetic(plan, run_dir, reporter)
-    compute = resolve_compute(plan.device, plan.dtype)
+    compute = resolve_compute(plan.device, plan.dtype, ranks)
     with Inputs(spec, reporter) as inputs:
         _require_fit(inputs, plan, compute, spec)
-        with RunDir(spec.run_dir) as run_dir:
+        with hold(spec.run_dir) as run_dir:
             run_dir.write(INPUTS, record_inputs(spec))
             run_dir.write("plan.json", plan.to_dict())  # from here on there is something to resume
             return _Run(
@@ -72,15 +86,16 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
             ).carry_out()
 
 
-def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict[str, Any]:
+def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: Ranks) -> dict[str, Any]:
     spec, plan, state = resumption.spec, resumption.plan, resumption.state
-    compute = resolve_compute(plan.device, plan.dtype)
+    compute = resolve_compute(plan.device, plan.dtype, ranks)
     if state is not None:
         require_lineage(resumption)
         spec = spec_of_state(resumption, state)
     with Inputs(spec, reporter) as inputs:
         _require_fit(inputs, plan, compute, spec)
-        rewind(run_dir, state)
+        if ranks.is_first:
+            rewind(run_dir, state)
         return _Run(
             spec=spec,
             plan=plan,
@@ -93,6 +108,8 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict
 
 
 def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec) -> None:
+    if plan.windows_per_step % compute.ranks.num:
+        raise RanksUneven(num_windows=plan.windows_per_step, num_ranks=compute.ranks.num)
     check_fit(
         plan,
         inputs.config,
@@ -100,6 +117,7 @@ def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec)
         available_windows=inputs.count_windows(plan.seq_length),
     )
     subset_of(plan, inputs.config)  # refuses what names nothing, or everything
+    require_separators(inputs, plan)
     require_memory(plan, compute, inputs)
 
 
@@ -134,6 +152,7 @@ class _Run:
             with terminable():
                 zero = self._certify(books)
             self._require_passed(zero.certificate)
+            self._require_same_weights(zero.decoder)
             outcome = self._train(zero, books)
         except KeyboardInterrupt:
             self._record("INTERRUPTED", books, None)
@@ -191,6 +210,14 @@ class _Run:
         if certificate.not_judged:
             raise StepZeroIncomplete(gates=", ".join(certificate.not_judged))
 
+    def _require_same_weights(self, decoder: Decoder) -> None:
+        """Every process of the run computes with the same weights, inputs and plan."""
+        ranks = self.compute.ranks
+        if ranks.num > 1:
+            inputs = {f"{name} digest": str(digest) for name, digest in self.inputs.digests.items()}
+            weights = weights_fingerprint(dict(decoder.named_parameters()))
+            ranks.require_same({"plan digest": self.plan.digest, **inputs, "sum of the weights": weights})
+
     def _train(self, zero: StepZero, books: Books) -> str:
         """Make the updates; returns the terminal word."""
         ledger = books.ledger
@@ -211,7 +238,8 @@ class _Run:
             saver.background.finish()
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
         with interruptions() as interrupted:
-            word = self._make_updates(zero, ledger, saver, interrupted)
+            # Every process asks at the same places, and hears the same answer.
+            word = self._make_updates(zero, ledger, saver, lambda: self.compute.ranks.any(interrupted()))
             saver.background.finish()
         return word
 
@@ -234,7 +262,7 @@ class _Run:
                 self._close_epoch(zero, ledger, saver, stream.cursor)
         if ledger.has_ended_early:
             return "EARLY_STOP"
-        if interrupted() and not ledger.is_complete:
+        if not ledger.is_complete and interrupted():
             saver.save_between(ledger, stream.cursor)
             return "INTERRUPTED"
         self._require_all_consumed(stream.cursor)
@@ -251,6 +279,7 @@ class _Run:
         )
 
     def _close_epoch(self, zero: StepZero, ledger: Ledger, saver: Saver, cursor: int) -> None:
+        self._require_same_weights(zero.decoder)
         validation = self.inputs.validation
         val = validation_loss(
             zero.decoder, validation, self.plan, self.compute, self.reporter, self.plan.val_tokens

@@ -81,6 +81,10 @@ class Saver:
         metadata = _metadata(ledger, val, noise)
         if name not in ledger.checkpoints:
             ledger.checkpoints.append(name)
+        if not self.run_dir.writes:  # another process does; its word ends the run if it cannot
+            self.committed.append(name)
+            self.last_step = ledger.steps
+            return
         snapshot = self._snapshot(ledger, cursor, name, metadata, _best(ledger, val))
         self.background.start(lambda: self._write(snapshot))
         if self.plan.save == "blocking":
@@ -89,7 +93,9 @@ class Saver:
     def save_between(self, ledger: Ledger, cursor: int) -> None:
         """Save a state between two epochs, with its own copy of the weights, and wait until it is there."""
         self.background.finish()
-        if ledger.steps > self.last_step:
+        if ledger.steps > self.last_step and not self.run_dir.writes:
+            self.last_step = ledger.steps
+        elif ledger.steps > self.last_step:
             self._write(self._snapshot(ledger, cursor, "", None, None))
 
     def _snapshot(

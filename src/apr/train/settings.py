@@ -111,6 +111,7 @@ _SECTIONS: dict[str, dict[str, Kind]] = {
         "seq_length": WHOLE,
         "grad_accum": WHOLE,
         "allow_shard_cycle": SWITCH,
+        "document_mask": SWITCH,
     },
     "optimizer": {
         "lr": NUMBER,

@@ -202,6 +202,7 @@ CONTROLS: tuple[Control, ...] = (
     _control("short", "windows of 16 tokens", _with(seq_length=16)),
     _control("long", "windows of 200 tokens", _with(seq_length=200)),
     _control("accumulation", "three micro-batches a step", _with(grad_accum=3)),
+    _control("document-mask", "attention kept inside documents", _with(document_mask=True)),
     _control("other-seed", "another seed", _with(seed=7)),
     _control("constant", "a constant learning rate", _with(schedule="constant")),
     _control("no-warm-up", "no warm-up", _with(warmup_steps=0)),
