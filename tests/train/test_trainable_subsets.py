@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -93,6 +94,13 @@ def undisturbed(one_thread: None, spec: Make, tmp_path_factory: pytest.TempPathF
 
 def resume(run_dir: Path, reporter: Any = None, **given: Any) -> dict[str, Any]:
     return pretrain(RunSpec(run_dir=run_dir, resume=True, **given), reporter or Silent())
+
+
+def settle() -> None:
+    """Let a save end that a real kill would have ended: the process of the killed run is also that of the next."""
+    for thread in threading.enumerate():
+        if thread.name == "saving":
+            thread.join()
 
 
 def results(run_dir: Path) -> dict[str, Any]:
@@ -328,8 +336,10 @@ def test_killed_and_resumed_the_run_ends_in_the_same_bytes(
     run_dir = tmp_path / "run"
     with pytest.raises(Killed):
         pretrain(spec(run_dir, **PARTS[part]), Killer(step))
+    settle()
     with suppress(Killed):
         resume(run_dir, Killer(min(step + 2, 7)))
+    settle()
     if not (run_dir / "record.json").is_file():
         resume(run_dir)
     assert results(run_dir) == results(undisturbed[part])
@@ -441,6 +451,7 @@ def test_the_base_may_lie_elsewhere_and_no_other_is_taken(
     base = Path(shutil.copy(tiny_apr, tmp_path / "base.apr"))
     with pytest.raises(Killed):
         pretrain(spec(tmp_path / "run", init=base, **LORA), Killer(7))
+    settle()
     base.unlink()
     with pytest.raises(AprError) as missing:
         resume(tmp_path / "run")
