@@ -129,6 +129,19 @@ def test_a_healthy_run_judges_exactly_what_it_must(
 
 
 @pytest.mark.parametrize("num_steps", [0, 2])
+@pytest.mark.parametrize(
+    ("asked", "has_adapters"), [({"freeze": ("model.layers.0.*",)}, False), ({"lora": "r=2"}, True)]
+)
+def test_so_does_one_that_trains_a_part(
+    models: dict[str, Path], sealed: SealedRun, asked: dict[str, Any], has_adapters: bool, num_steps: int
+) -> None:
+    certificate = sealed(init=models["A"], num_steps=num_steps, **asked)
+    facts: dict[str, Any] = {"from_init": True, "has_reference": True, "has_tokenizer": True}
+    check(certificate, **facts, num_steps=num_steps, has_subset=True, has_adapters=has_adapters)
+    assert ("adapters" in certificate.inputs) == has_adapters
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
 def test_so_does_one_with_a_document_mask(models: dict[str, Path], sealed: SealedRun, num_steps: int) -> None:
     certificate = sealed(init=models["B"], num_steps=num_steps, document_mask=True)
     facts = {"from_init": True, "has_reference": True, "has_tokenizer": True}

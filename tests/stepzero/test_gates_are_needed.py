@@ -131,6 +131,8 @@ JUDGES: dict[str, str] = {
     "loss.documents": "documents.not-in-validation",
     "weights.memory": "loader.one-bit",
     "weights.values": "container.own-head",
+    "adapters.start": "subset.a-unseeded",
+    "adapters.merge": "subset.merge-scale",
     "model.built": "forward.from-one",
     "model.placement": "forward.other-type",
     "reference.blocks": "container.reference-cut",

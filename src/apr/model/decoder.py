@@ -23,17 +23,19 @@ Observer = Callable[[str, Tensor], None]
 
 
 class Linear(nn.Module):
-    """An affine map whose fp32 weight [out, in] is cast to the input's dtype."""
+    """An affine map whose fp32 weight [out, in] is cast to the input's dtype; an adapter may add to it."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.adapter: nn.Module | None = None  # see apr.model.lora
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out] in the dtype of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        out = F.linear(x, self.weight.to(x.dtype), bias)
+        return out if self.adapter is None else out + self.adapter(x)
 
 
 class Embedding(nn.Module):

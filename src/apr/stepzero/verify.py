@@ -37,7 +37,8 @@ _BOUNDED: dict[str, Callable[[float, float], bool]] = {
     **dict.fromkeys(("tokens.sample", "tokens.probe", "optimizer.fresh", "update.gradients"), eq),
     **dict.fromkeys(("model.repeatable", "model.causal"), eq),
     **dict.fromkeys(("update.size", "update.loss", "update.slope"), le),
-    **dict.fromkeys(("resume.start",), eq),
+    **dict.fromkeys(("resume.start", "resume.subset", "adapters.start"), eq),
+    "adapters.merge": le,
     "resume.loss": le,
 }
 # Where a certificate says a thing twice: (section, key), (gate, where in it).
@@ -268,6 +269,8 @@ def missing_gates(
         has_reference=compared_loss or "reference.blocks" in known,
         has_tokenizer=inputs.get("tokenizer") is not None,
         is_resumed="start" in inputs,
+        has_subset="frozen" in inputs,
+        has_adapters="adapters" in inputs,
         num_steps=num_steps,
         document_mask=document_mask or bool(known & OF_DOCUMENTS),
     )

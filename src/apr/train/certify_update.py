@@ -34,11 +34,15 @@ def rehearse(
     plan: RunPlan,
     compute: Compute,
     init: InitFile | None,
+    trainable: frozenset[str] | None = None,
 ) -> list[GateResult]:
     """Make the first update on a few of its tokens, judge it, and take it back.
 
     Two micro-batches of unequal length, so that an accumulation that weighs them alike shows; at the highest learning
     rate of the plan, so that the update is well above the rounding of the weights.
+
+    Args:
+        trainable: names that are trained; None for all.
     """
     parameters: dict[str, Tensor] = dict(decoder.named_parameters())
     batches = _rehearsal_batches(stream)
@@ -47,7 +51,7 @@ def rehearse(
         parameters=parameters,
         optimizer=optimizer,
         original=_original(parameters, init),
-        trainable=frozenset(parameters),
+        trainable=frozenset(parameters) if trainable is None else trainable,
         dense=dense_names(parameters, decoder.config.vocab_size),
     )
     made: list[Update] = []
@@ -118,7 +122,7 @@ def _original(parameters: dict[str, Tensor], init: InitFile | None) -> Callable[
     packed = {
         name: value.detach().clone()
         for name, value in parameters.items()
-        if init is None or init.file.entries[name].dtype not in ("F32", "F16", "BF16")
+        if init is None or name not in init.file.entries or _is_packed(init.file.entries[name].dtype)
     }
 
     @cache
@@ -127,6 +131,10 @@ def _original(parameters: dict[str, Tensor], init: InitFile | None) -> Callable[
         return stored_tensor(init.file, name)
 
     return lambda name: packed[name] if name in packed else view(name)
+
+
+def _is_packed(dtype: str) -> bool:
+    return dtype not in ("F32", "F16", "BF16")
 
 
 def _rehearsal_batches(stream: BatchStream) -> list[Batch]:

@@ -15,6 +15,7 @@ from apr.train.pace import Pace, measure_pace
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter
 from apr.train.spec import RunSpec
+from apr.train.subset import subset_of
 
 _PLACES = ("init", "arch", "tokenizer", "dataset", "val_shard", "run_dir")
 
@@ -26,8 +27,8 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     run fits.
 
     Returns:
-        {plan, inputs, num_parameters, available_windows, num_tokens, corpus_epochs, memory, memory_bytes, disk,
-        seconds_per_step, tokens_per_sec, seconds_per_validation, seconds, warnings}.
+        {plan, inputs, num_parameters, num_trainable, available_windows, num_tokens, corpus_epochs, memory,
+        memory_bytes, disk, seconds_per_step, tokens_per_sec, seconds_per_validation, seconds, warnings}.
 
     Raises:
         AprError: what would refuse the run before its first allocation.
@@ -46,7 +47,8 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         require_memory(plan, compute, inputs)
         require_disk(spec.run_dir, plan, config)
         validation_windows = num_windows(inputs.validation.total_tokens, plan.seq_length)
-    warnings = [text for text in (compute.note, *plan_warnings(spec, plan)) if text]
+    subset = subset_of(plan, config)
+    warnings = [text for text in (compute.note, *plan_warnings(spec, plan), *subset.notes) if text]
     for text in warnings:
         reporter.note(text)
     reporter.phase("measuring what a step takes", 0, None)
@@ -54,6 +56,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         "plan": plan.to_dict(),
         "inputs": _places(spec),
         "num_parameters": parameter_count(config),
+        "num_trainable": subset.num_trainable,
         "available_windows": windows,
         "num_tokens": plan.num_windows * plan.seq_length,
         "corpus_epochs": plan.num_windows / windows,

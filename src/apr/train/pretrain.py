@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from apr.base.environment import keep_freed_memory
@@ -28,11 +28,20 @@ from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.ranks import Ranks, joined, weights_fingerprint
 from apr.train.reporter import Reporter, StepFigures
-from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
+from apr.train.resume import (
+    INPUTS,
+    Resumption,
+    open_resumption,
+    record_inputs,
+    require_lineage,
+    rewind,
+    spec_of_state,
+)
 from apr.train.run_dir import Onlooker, RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
+from apr.train.subset import subset_of
 from apr.train.synthetic import run_synthetic
 
 
@@ -82,8 +91,7 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: 
     compute = resolve_compute(plan.device, plan.dtype, ranks)
     if state is not None:
         require_lineage(resumption)
-        # The weights of the state bring config and tokenizer; what the run began with is not needed again.
-        spec = replace(spec, init=run_dir.path / state.weights, arch=None, tokenizer=None)
+        spec = spec_of_state(resumption, state)
     with Inputs(spec, reporter) as inputs:
         _require_fit(inputs, plan, compute, spec)
         if ranks.is_first:
@@ -108,6 +116,7 @@ def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec)
         dataset=str(spec.dataset),
         available_windows=inputs.count_windows(plan.seq_length),
     )
+    subset_of(plan, inputs.config)  # refuses what names nothing, or everything
     require_separators(inputs, plan)
     require_memory(plan, compute, inputs)
 
@@ -131,7 +140,8 @@ class _Run:
 
     def carry_out(self) -> dict[str, Any]:
         """Judge, train, record; whatever ends the run, the record says so."""
-        for text in (self.compute.note, *plan_warnings(self.spec, self.plan), self._going_on()):
+        notes = subset_of(self.plan, self.inputs.config).notes
+        for text in (self.compute.note, *plan_warnings(self.spec, self.plan), *notes, self._going_on()):
             if text:
                 self._say(text)
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
@@ -218,6 +228,8 @@ class _Run:
             lineage=self._lineage(books),
             decoder=zero.decoder,
             optimizer=zero.optimizer,
+            subset=subset_of(self.plan, self.inputs.config),
+            frozen=zero.frozen,
             committed=list(books.committed),
             last_step=books.kept_steps,
         )

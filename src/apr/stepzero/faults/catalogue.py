@@ -14,6 +14,7 @@ from apr.stepzero.faults.optimizer import OPTIMIZER_FAULTS
 from apr.stepzero.faults.order import ORDER_FAULTS
 from apr.stepzero.faults.shards import SHARD_FAULTS
 from apr.stepzero.faults.source import SOURCE_FAULTS
+from apr.stepzero.faults.subset import SUBSET_FAULTS
 from apr.stepzero.faults.tokenizer import TOKENIZER_FAULTS
 
 FAULTS: tuple[Fault, ...] = (
@@ -29,4 +30,5 @@ FAULTS: tuple[Fault, ...] = (
     *ORDER_FAULTS,
     *DOCUMENT_FAULTS,
     *CHECKPOINT_FAULTS,
+    *SUBSET_FAULTS,
 )

@@ -23,6 +23,7 @@ Place = Literal[
     "optimizer",
     "schedule",
     "data order",
+    "subset",
     "checkpoint",
 ]
 
