@@ -28,6 +28,8 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "model.init": ('"m.apr"', Path("box/m.apr")),
     "model.arch": ('"llama-370m"', "llama-370m"),
     "model.tokenizer": ('"/abs/t"', Path("/abs/t")),
+    "model.freeze": ('["model.norm.*", "lm_head.weight"]', ("model.norm.*", "lm_head.weight")),
+    "model.lora": ('"r=4"', "r=4"),
     "data.dataset": ('"../shards"', Path("box/../shards")),
     "data.val_shard": ('"v"', Path("box/v")),
     "data.val_tokens": ("99", 99),
@@ -201,6 +203,7 @@ WRONG = {
     "two numbers": ("[0.9]", "[0.9, 0.95, 0.99]", "0.9", "[true, 0.9]", '["a", "b"]'),
     "true or false": ("1", '"true"', "0.0"),
     "a word": ("1", "true", "[]"),
+    "a name or glob": ("1", "true", '""', "[1]", '["a", 2]'),
     "a path": ("1", "true", '""', '"a\\u0000b"'),
     "a preset": ("1", "{}"),
 }

@@ -96,6 +96,8 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: 
         _require_fit(inputs, plan, compute, spec)
         if ranks.is_first:
             rewind(run_dir, state)
+        if state is None:  # it begins again, from what is given now
+            run_dir.write(INPUTS, record_inputs(spec))
         return _Run(
             spec=spec,
             plan=plan,
