@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from apr.stepzero.gate import GateResult
 from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
-from apr.train.certify import _schedule_gate
+from apr.train.certify_optimizer import read_back_gate
 from apr.train.optimizer import build_optimizer
 from apr.train.plan import RunPlan, resolve
 from apr.train.schedule import learning_rate
@@ -70,7 +70,7 @@ def test_two_ways_of_computing_a_rate_agree_at_every_step(plan: RunPlan, data: s
 def test_every_plan_is_a_yes_and_leaves_the_first_rate(plan: RunPlan) -> None:
     weights = [("w", torch.nn.Parameter(torch.ones(2, 2))), ("b", torch.nn.Parameter(torch.ones(2)))]
     optimizer = build_optimizer(weights, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay)
-    gate = _schedule_gate(optimizer, plan)
+    gate = read_back_gate(optimizer, plan)
     assert (gate.verdict, gate.figure, gate.limit) == ("yes", 0, 0)
     assert (gate.facts["num_steps"], gate.facts["peak"]) == (plan.num_steps, plan.lr)
     assert [group["lr"] for group in optimizer.param_groups] == [plan.learning_rate(0)] * 2

@@ -9,7 +9,7 @@ import torch
 
 from apr.model.decoder import Decoder
 from apr.model.initialise import random_decoder
-from apr.train.certify import _settings_gate
+from apr.train.certify_optimizer import settings_gate
 from apr.train.optimizer import build_optimizer
 from apr.train.plan import resolve
 from apr.train.spec import RunSpec
@@ -62,5 +62,5 @@ def test_settings_are_the_plans(
         decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
     )
     spoil(optimizer)
-    gate = _settings_gate(optimizer, decoder, plan, subset_of(plan, decoder.config))
+    gate = settings_gate(optimizer, decoder, plan, subset_of(plan, decoder.config))
     assert (gate.id, gate.verdict) == ("optimizer.settings", verdict)

@@ -393,6 +393,17 @@ def test_a_run_without_a_state_begins_again(
     assert results(run_dir) == results(undisturbed)
 
 
+def test_a_run_that_begins_again_notes_what_it_begins_from(
+    spec: Callable[..., RunSpec], tiny_apr: Path, tmp_path: Path
+) -> None:
+    run_dir, other = tmp_path / "run", tmp_path / "other.apr"
+    shutil.copy(tiny_apr, other)
+    with pytest.raises(Killed):
+        pretrain(spec(run_dir), Killer(2, Killed()))
+    resume(run_dir, init=other)
+    assert read_json(run_dir / "inputs.json")["init"] == str(other)
+
+
 def test_from_scratch_too(tiny_shards: Path, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     config = tmp_path / "arch.json"
     write_json(config, CONFIG.to_dict())

@@ -27,8 +27,8 @@ from apr.stepzero.messages import capturing, messages_gate
 from apr.stepzero.probe import plain_probe_ids
 from apr.stepzero.reference import Reference, compare, measure, training_gate
 from apr.stepzero.registry import required_gates
-from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
 from apr.train.certify_documents import document_judges, trained_forward
+from apr.train.certify_optimizer import fresh_gate, read_back_gate, settings_gate
 from apr.train.certify_subset import (
     adapter_digests,
     adapters_gate,
@@ -49,19 +49,10 @@ from apr.train.certify_weights import (
 from apr.train.device import Compute
 from apr.train.diagnose import likely_cause
 from apr.train.inputs import Inputs
-from apr.train.optimizer import (
-    EPSILON,
-    build_optimizer,
-    greatest_moment,
-    greatest_step,
-    moments,
-    read_learning_rate,
-    read_settings,
-    set_learning_rate,
-)
+from apr.train.optimizer import build_optimizer
 from apr.train.plan import RunPlan
 from apr.train.reporter import Reporter
-from apr.train.subset import Subset, apply_subset, subset_of, trained_parameters
+from apr.train.subset import apply_subset, subset_of, trained_parameters
 
 RANDOM_INIT_TOKENS = 256  # the control only has to be near ln V: its standard error is some 0.05 nat
 
@@ -341,8 +332,8 @@ class Court:
         """Judge what the optimizer holds, and the schedule through it."""
         if not self.refused:
             self.add(
-                lambda: _settings_gate(optimizer, decoder, self.plan, self.subset),
-                lambda: _schedule_gate(optimizer, self.plan),
+                lambda: settings_gate(optimizer, decoder, self.plan, self.subset),
+                lambda: read_back_gate(optimizer, self.plan),
             )
 
     def judge_update(self, decoder: Decoder, optimizer: torch.optim.AdamW, stream: BatchStream) -> None:
@@ -351,7 +342,7 @@ class Court:
             return
         self.reporter.phase("rehearsing the first update", 0, None)
         self.add(lambda: order_judge(stream, self.inputs, self.plan))
-        if (gate := _fresh_gate(optimizer)).verdict == "no":  # the rehearsal would wipe out what it holds
+        if (gate := fresh_gate(optimizer)).verdict == "no":  # the rehearsal would wipe out what it holds
             self.gates.append(gate)
         if not self.refused:
             init = self.inputs.init
@@ -363,7 +354,7 @@ class Court:
         """Judge that step 1 starts from where everything above was judged."""
         if self.refused:
             return
-        self.add(lambda: _fresh_gate(optimizer))
+        self.add(lambda: fresh_gate(optimizer))
         if (evidence := self.evidence) is not None:
             claim = "the weights that step 1 starts from are still the file's"
             self.add(lambda: evidence.judge(decoder, "weights.untouched", claim)[0])
@@ -401,42 +392,3 @@ class Court:
             required=required,
             environment=environment(self.compute),
         )
-
-
-def _fresh_gate(optimizer: torch.optim.AdamW) -> GateResult:
-    return gates.optimizer_gate(
-        num_state_tensors=len(moments(optimizer)),
-        max_moment=greatest_moment(optimizer),
-        max_step=greatest_step(optimizer),
-    )
-
-
-def _schedule_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
-    """Apply the plan's rate at the telling steps and read it back, as the loop will."""
-    rates = []
-    for step in telling_steps(plan.num_steps, plan.warmup_steps):
-        implied = implied_rate(
-            step,
-            peak=plan.lr,
-            warmup_steps=plan.warmup_steps,
-            num_steps=plan.num_steps,
-            schedule=plan.schedule,
-        )
-        planned = plan.learning_rate(step)
-        set_learning_rate(optimizer, planned)
-        rates.append((step, implied, planned, read_learning_rate(optimizer)))
-    set_learning_rate(optimizer, plan.learning_rate(0))
-    return schedule_gate(rates, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps, peak=plan.lr)
-
-
-def _settings_gate(
-    optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan, subset: Subset
-) -> GateResult:
-    """Hold what the optimizer says of each tensor against what the config's inventory and the plan imply."""
-    planned = {
-        spec.name: (plan.weight_decay if len(spec.shape) > 1 else 0.0, *plan.betas, EPSILON)
-        for spec in subset.trainable
-    }
-    return gates.optimizer_settings_gate(
-        planned=planned, read_back=read_settings(optimizer, decoder.named_parameters())
-    )

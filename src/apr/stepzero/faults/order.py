@@ -13,7 +13,7 @@ from apr.stepzero.faults.fault import Fault, Patch, Place
 from apr.stepzero.faults.forward import before, instead
 
 _RATE = "apr.train.plan:learning_rate"
-_SET = "apr.train.certify:set_learning_rate"
+_SET = "apr.train.certify_optimizer:set_learning_rate"
 _BATCH = "apr.data.batches:BatchStream.next_batch"
 _INDICES = "apr.data.batches:BatchStream._indices"
 
