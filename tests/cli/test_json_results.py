@@ -99,6 +99,7 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
             "tokens_per_sec",
             "checkpoints",
             "removed",
+            "loggers",
         ),
         "error",
     } == set(found)

@@ -48,6 +48,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "run.seed": ("7", 7),
     "run.keep": ('"last:2,best"', "last:2,best"),
     "run.save": ('"blocking"', "blocking"),
+    "run.log": ('["tensorboard", "wandb"]', ("tensorboard", "wandb")),
     "run.device": ('"cpu"', "cpu"),
     "run.dtype": ('"fp32"', "fp32"),
     "run.synthetic": ("true", True),
@@ -201,6 +202,7 @@ WRONG = {
     "a word": ("1", "true", "[]"),
     "a path": ("1", "true", '""', '"a\\u0000b"'),
     "a preset": ("1", "{}"),
+    "words": ("1", "true", "[]", "[1]"),
 }
 
 

@@ -10,6 +10,7 @@ import click
 
 from apr.base.errors import BadOption
 from apr.train.run_file import asked_values
+from apr.train.settings import words
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +23,10 @@ def _betas(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     except ValueError:
         raise BadOption(option="--betas", value=value, limit="two numbers such as 0.9,0.95") from None
     return first, second
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return words(value)
 
 
 _OPTIONS = (
@@ -113,6 +118,13 @@ _OPTIONS = (
         "--save",
         type=click.Choice(["background", "blocking"]),
         help="background writes a copy while training goes on, and needs the memory for it. [default: background]",
+    ),
+    click.option(
+        "--log",
+        multiple=True,
+        callback=_names,
+        metavar="NAME[,NAME]",
+        help="tensorboard, trackio or wandb, beside metrics.jsonl; each is an extra of the same name.",
     ),
     click.option(
         "--config",

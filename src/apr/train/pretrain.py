@@ -22,6 +22,8 @@ from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.interruptions import interruptions, terminable
 from apr.train.ledger import Ledger
+from apr.train.log_reporter import Loggers
+from apr.train.loggers import checked_loggers
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter, StepFigures
@@ -31,6 +33,8 @@ from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
 from apr.train.synthetic import run_synthetic
+
+_HURRY_S = 1.0  # that a second Ctrl-C waits for a logger
 
 
 def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
@@ -49,6 +53,7 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
             return _resume(open_resumption(spec), run_dir, reporter)
     plan = resolve(spec)
     check_device_word(plan.device)
+    checked_loggers(spec)
     if plan.synthetic:
         with RunDir(spec.run_dir) as run_dir:
             return run_synthetic(plan, run_dir, reporter)
@@ -58,19 +63,21 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         with RunDir(spec.run_dir) as run_dir:
             run_dir.write(INPUTS, record_inputs(spec))
             run_dir.write("plan.json", plan.to_dict())  # from here on there is something to resume
-            return _Run(
-                spec=spec, plan=plan, compute=compute, inputs=inputs, run_dir=run_dir, reporter=reporter
-            ).carry_out()
+            with Loggers(spec, plan, run_dir, reporter) as loggers:
+                return _Run(
+                    spec=spec, plan=plan, compute=compute, inputs=inputs, run_dir=run_dir, reporter=loggers
+                ).carry_out()
 
 
 def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict[str, Any]:
     spec, plan, state = resumption.spec, resumption.plan, resumption.state
     compute = resolve_compute(plan.device, plan.dtype)
+    checked_loggers(spec)
     if state is not None:
         require_lineage(resumption)
         # The weights of the state bring config and tokenizer; what the run began with is not needed again.
         spec = replace(spec, init=run_dir.path / state.weights, arch=None, tokenizer=None)
-    with Inputs(spec, reporter) as inputs:
+    with Inputs(spec, reporter) as inputs, Loggers(spec, plan, run_dir, reporter) as loggers:
         _require_fit(inputs, plan, compute, spec)
         rewind(run_dir, state)
         return _Run(
@@ -79,7 +86,7 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict
             compute=compute,
             inputs=inputs,
             run_dir=run_dir,
-            reporter=reporter,
+            reporter=loggers,
             resumption=resumption,
         ).carry_out()
 
@@ -103,7 +110,7 @@ class _Run:
     compute: Compute
     inputs: Inputs
     run_dir: RunDir
-    reporter: Reporter
+    reporter: Loggers
     resumption: Resumption | None = None
 
     @property
@@ -126,6 +133,7 @@ class _Run:
             self._require_passed(zero.certificate)
             outcome = self._train(zero, books)
         except KeyboardInterrupt:
+            self.reporter.close(_HURRY_S)
             self._record("INTERRUPTED", books, None)
             raise Interrupted(signal="Ctrl-C or SIGTERM", kept=books.kept) from None
         except AprError as error:
@@ -198,6 +206,7 @@ class _Run:
             saver.save_epoch(ledger, 0, zero.step0)
             saver.background.finish()
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
+        self.reporter.start(ledger.steps)
         with interruptions() as interrupted:
             word = self._make_updates(zero, ledger, saver, interrupted)
             saver.background.finish()
@@ -261,6 +270,7 @@ class _Run:
         return "TARGET_MET" if val_loss <= self.plan.target_val_loss else "BUDGET_DONE"
 
     def _record(self, outcome: str, books: Books, error: AprError | None) -> dict[str, Any]:
+        self.reporter.close()
         ledger, document = books.ledger, books.certificate
         removed = [name for name in books.committed if not (self.run_dir.path / name).is_file()]
         record = {
@@ -275,6 +285,7 @@ class _Run:
             "tokens_per_sec": ledger.tokens_per_sec,
             "checkpoints": list(books.committed),
             "removed": removed,
+            "loggers": self.reporter.to_record(),
             "error": {"id": error.id, "message": error.message, "help": error.advice} if error else None,
         }
         self.run_dir.write("record.json", record)

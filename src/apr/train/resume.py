@@ -12,6 +12,7 @@ from apr.base.files import read_json, sha256_bytes
 from apr.stepzero.verify import verify_certificate
 from apr.train.checkpoint import best_of, point_to_best
 from apr.train.errors import NothingToResume, ResumeDiffers
+from apr.train.loggers import recorded_loggers
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
 from apr.train.run_state import RunState, clear_unfinished, read_state, saved_steps
@@ -78,6 +79,7 @@ def _with_inputs(spec: RunSpec) -> RunSpec:
         tokenizer=spec.tokenizer or had["tokenizer"],
         val_shard=spec.val_shard or had["val_shard"],
         arch=spec.arch or recorded.get("arch"),
+        log=spec.log or recorded_loggers(spec.run_dir),
     )
 
 

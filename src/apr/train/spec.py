@@ -42,6 +42,9 @@ class RunSpec:
     val_tokens: int | None = None
     keep: str | None = None
     save: str | None = None
+    log: tuple[str, ...] | None = (
+        None  # loggers beside metrics.jsonl; no part of the plan: they must not matter
+    )
     allow_shard_cycle: bool = False
     resume: bool = False
     places: Mapping[str, str] = field(default_factory=dict)  # of what no option gave: a run file or --set

@@ -18,12 +18,13 @@ Say = Callable[[str, int, int | None], None]  # what is being done, done, total
 _SAME = 1e-12  # relative: the last digits of a cosine or a sum differ between machines
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
 PARTS = re.compile(
-    r"(plan|record|certificate|best|inputs)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
-    r"|resumes/\d{3,}\.json|state/step-\d{8,}/(optimizer\.safetensors|progress\.json|model\.apr)"
+    r"(plan|record|certificate|best|inputs|loggers)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
+    r"|(tensorboard|wandb)/.+|resumes/\d{3,}\.json|state/step-\d{8,}/(optimizer\.safetensors|progress\.json|model\.apr)"
 )
 _NUMBER, _NUMBER_OR_NULL, _NULL = int | float, int | float | None, type(None)
 _RECORD: dict[str, Any] = {"format": str, "outcome": str, "steps": int, "tokens": int}
 _RECORD |= {"checkpoints": list, "removed": list, "certificate": dict | None, "error": dict | None}
+_RECORD |= {"loggers": list}
 _RECORD |= {"final_val_loss": _NUMBER_OR_NULL, "tokens_per_sec": _NUMBER_OR_NULL}
 LINE: dict[str, Any] = {"step": int, "tokens_seen": int, "gpu_util_pct": _NULL}
 LINE |= dict.fromkeys(("train_loss", "grad_norm", "lr", "tokens_per_sec"), _NUMBER)

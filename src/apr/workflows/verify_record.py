@@ -40,6 +40,7 @@ def record_checks(run: Run) -> Iterator[Check]:
         _epoch_checks,
         _best_checks,
         _state_checks,
+        _logger_checks,
     ):
         yield from judge(run)
 
@@ -220,6 +221,21 @@ def _state_checks(run: Run) -> Iterator[Check]:
     yield compared("state.steps", claim, ", ".join(map(str, [*later, *missing])) or "all", "all")
     for step in steps:
         yield from _one_state(run, step, ends.get(step))
+
+
+def _logger_checks(run: Run) -> Iterator[Check]:
+    """Every step that a process made was sent to its loggers, and what they lost is counted."""
+    steps, most = (
+        run.record["steps"],
+        len(run.epochs) + 1,
+    )  # a validation is a line too, also one that was fatal
+    for said in run.record["loggers"]:
+        claim = "every step since the process began was sent to it, and it lost no more than it was sent"
+        name, lines, lost, after = (said.get(key) for key in ("name", "lines", "lost", "after_step"))
+        counts = all(type(value) is int and value >= 0 for value in (lines, lost, after))
+        holds = counts and 0 <= lines - (steps - after) <= most and lost <= lines
+        told = f"{lines} lines and {lost} lost after step {after}"
+        yield compared(f"loggers.{name}", claim, "so it is" if holds else told, "so it is")
 
 
 def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
