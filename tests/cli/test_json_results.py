@@ -100,6 +100,7 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
             "checkpoints",
             "removed",
             "loggers",
+            "spikes",
         ),
         "error",
     } == set(found)

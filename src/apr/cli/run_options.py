@@ -88,6 +88,22 @@ _OPTIONS = (
         type=click.Choice(["cosine", "constant", "wsd"]),
         help="After the warm-up: fall to a tenth, stay and fall in the last fifth, or stay. [default: cosine]",
     ),
+    click.option(
+        "--spike",
+        metavar="off|abort|skip:N",
+        help="On a loss or gradient norm far above those before: end the run, or leave out up to N updates. "
+        "[default: off]",
+    ),
+    click.option(
+        "--spike-threshold",
+        type=float,
+        help="Robust standard deviations above the median of the window that make a spike. [default: 6.0]",
+    ),
+    click.option(
+        "--spike-window",
+        type=int,
+        help="Updates that a step is held against, once half of them are made. [default: 128]",
+    ),
     click.option("--seed", type=int, help="Of initialisation, data order, everything. [default: 42]"),
     click.option(
         "--synthetic", is_flag=True, help="Scripted losses, no compute; every artifact says SYNTHETIC."

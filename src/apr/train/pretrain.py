@@ -17,7 +17,7 @@ from apr.train.certify import StepZero, certify, validation_loss
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.errors import LossDiverged, NotFinite, TokensMiscounted
+from apr.train.errors import LossDiverged, NotFinite, SpikeFound, TokensMiscounted
 from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.interruptions import interruptions, terminable
@@ -32,6 +32,7 @@ from apr.train.run_dir import RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
+from apr.train.spikes import skipped_line, skipped_sentence, spikes_of
 from apr.train.synthetic import run_synthetic
 
 _HURRY_S = 1.0  # that a second Ctrl-C waits for a logger
@@ -220,7 +221,12 @@ class _Run:
         if ledger.epoch_tokens and ledger.is_epoch_end:
             self._close_epoch(zero, ledger, saver, stream.cursor)
         first = ledger.steps + 1
-        steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first)
+        steps = updates(
+            *(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first),
+            judge=lambda *figures: ledger.trail.judge(
+                *figures
+            ),  # asked anew: the trail grows with every step
+        )
         while not ledger.has_ended_early:
             update = next(steps, None)
             if update is None:
@@ -285,6 +291,7 @@ class _Run:
             "tokens_per_sec": ledger.tokens_per_sec,
             "checkpoints": list(books.committed),
             "removed": removed,
+            "spikes": spikes_of(ledger.trail, error),
             "loggers": self.reporter.to_record(),
             "error": {"id": error.id, "message": error.message, "help": error.advice} if error else None,
         }
@@ -304,10 +311,16 @@ def _log_update(run_dir: RunDir, reporter: Reporter, figures: StepFigures) -> No
             "tokens_per_sec": figures.tokens_per_sec,
             "gpu_util_pct": None,  # not measured, so not given
             "tokens_seen": figures.tokens_seen,
+            **skipped_line(figures.spike),
         }
     )
     reporter.step(figures)
+    if figures.spike is not None:
+        reporter.note(said := skipped_sentence(figures.spike))
+        run_dir.log(said)
 
 
 def _outcome_of(error: AprError) -> str:
+    if isinstance(error, SpikeFound):
+        return "SPIKE"
     return "DIVERGED" if isinstance(error, NotFinite | LossDiverged) else "REFUSED"

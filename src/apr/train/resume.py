@@ -120,8 +120,9 @@ def _require_unfinished(run_dir: Path) -> None:
     outcome, steps = record.get("outcome"), record.get("steps")
     if outcome in ENDED:
         raise NothingToResume(path=str(run_dir), reason=f"the run ended as {outcome} after {steps} steps")
-    if outcome == "DIVERGED":
-        reason = f"the run diverged after {steps} steps, and would again: a resumed run repeats it to the bit"
+    if outcome in ("DIVERGED", "SPIKE"):
+        told = "diverged" if outcome == "DIVERGED" else "met a spike"
+        reason = f"the run {told} after {steps} steps, and would again: a resumed run repeats it to the bit"
         raise NothingToResume(path=str(run_dir), reason=reason)
 
 

@@ -120,6 +120,9 @@ _SECTIONS: dict[str, dict[str, Kind]] = {
         "weight_decay": NUMBER,
         "betas": PAIR,
         "grad_clip": NUMBER,
+        "spike": WORD,
+        "spike_threshold": NUMBER,
+        "spike_window": WHOLE,
     },
     "run": {
         "run_dir": PATH,

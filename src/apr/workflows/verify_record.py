@@ -22,6 +22,7 @@ from apr.train.run_state import (
     state_name,
 )
 from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
+from apr.workflows.verify_spikes import SPIKE_ERRORS, spike_checks, steps_of_optimizer
 
 
 def record_checks(run: Run) -> Iterator[Check]:
@@ -41,6 +42,7 @@ def record_checks(run: Run) -> Iterator[Check]:
         _best_checks,
         _state_checks,
         _logger_checks,
+        spike_checks,
     ):
         yield from judge(run)
 
@@ -119,6 +121,8 @@ def _outcome_checks(run: Run) -> Iterator[Check]:
 def _outcome(run: Run) -> str:
     """The word that the run must have ended with."""
     plan, steps, error = run.plan, run.record["steps"], run.record["error"]
+    if error is not None and error.get("id") in SPIKE_ERRORS:
+        return "SPIKE"
     if error is not None:
         return "DIVERGED" if error.get("id") in (NotFinite.id, LossDiverged.id) else "REFUSED"
     losses = [epoch["val_loss"] for epoch in run.epochs.values()]
@@ -257,6 +261,8 @@ def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
         ("tokens_seen", state.tokens_seen, run.tokens_at[step] if step < len(run.tokens_at) else None),
         ("epoch", state.epoch, math.ceil(step / run.plan.steps_per_epoch)),
     ]
+    made = step - sum("skipped" in line for line in run.lines[:step])
+    rows.append(("updates of the optimizer", steps_of_optimizer(path), f"{made}"))
     if epoch is not None:
         said = run.epochs[epoch]
         rows += [("weights", state.weights, epoch), ("digest", state.weights_digest, said["file_digest"])]
