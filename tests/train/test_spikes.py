@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from apr.base.files import write_json
+from apr.train import loop
 from apr.train.errors import NotFinite, NothingToResume, SpikeFound, SpikesTooMany
 from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
@@ -31,6 +33,7 @@ QUICK: dict[str, Any] = {
     "num_steps": 14, "batch_size": 2, "seq_length": 32, "steps_per_epoch": 5, "val_tokens": 256,
     "device": "cpu", "dtype": "fp32", "lr": 1e-3, "warmup_steps": 2,
     "spike": "skip:50", "spike_threshold": 0.5, "spike_window": 4,
+    "save": "blocking",  # so that a kill finds the state of the epoch's end, with a spike in it
 }  # fmt: skip
 
 
@@ -171,8 +174,6 @@ class Watching(Silent):
     """Keeps copies of the weights behind every step, as the loop has them."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        from apr.train import loop
-
         self.before: list[dict[str, torch.Tensor]] = []
         self.after: list[dict[str, torch.Tensor]] = []
         original = loop.make_update
@@ -203,7 +204,7 @@ def test_a_skipped_update_leaves_weights_and_moments_as_they_were(
         assert same is (step in skipped_steps(skipping)), step
 
 
-@pytest.mark.parametrize("step", range(1, 15))
+@pytest.mark.parametrize("step", [2, 6, 8, 9, 12, 13, 14])
 def test_killed_after_any_step_the_same_updates_are_left_out(
     step: int, spec: Callable[..., RunSpec], skipping: Path, tmp_path: Path
 ) -> None:
@@ -252,8 +253,6 @@ def test_off_is_the_default_and_leaves_no_trace(spec: Callable[..., RunSpec], tm
 def test_what_is_not_finite_ends_a_run_whatever_may_be_skipped(
     poison: float, spec: Callable[..., RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apr.train import loop
-
     original, calls = loop._accumulate, []
 
     def poisoned(*args: Any) -> float:
@@ -313,8 +312,6 @@ def unlisted(run_dir: Path) -> None:
     ],
 )
 def test_an_edit_is_found(edit: Callable[[Path], None], check: str, skipping: Path, tmp_path: Path) -> None:
-    import shutil
-
     copied = Path(shutil.copytree(skipping, tmp_path / "run"))
     edit(copied)
     assert check in noes(copied)
@@ -332,8 +329,6 @@ def test_an_update_that_was_made_all_the_same_is_found(
     spec: Callable[..., RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop says that it left an update out, and made it."""
-    from apr.train import loop
-
     original = loop.make_update
 
     def make(
