@@ -145,7 +145,7 @@ def invariants_page() -> str:
     head = (
         "# Invariants of the training loop\n\nEach has a falsifier, `test_it_holds` in "
         "tests/contracts/test_training_loop_pretrain.py, which passes; `test_the_defect_is_caught` plants each of "
-        "these defects into the running program and demands that the falsifier then fails, in words that name the defect. "
+        "these defects into the running program and demands that the falsifier then fails, in words that name it. "
         "Not numbered in the specification: accumulation and clipping.\n\n"
         "| invariant | says | planted defects, each caught | further tests, below tests/ |\n|---|---|---|---|\n"
     )

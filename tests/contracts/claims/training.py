@@ -151,7 +151,9 @@ def losses_have_two_bounds(scene: Scene) -> None:
         except AssertionError as refusal:
             if "loss.step0" in str(refusal):
                 return
-            raise
+            raise AssertionError(
+                f"a loss too good to be true passes step zero, and then {refusal}"
+            ) from refusal
     raise AssertionError("a loss too good to be true passes")
 
 
