@@ -153,7 +153,7 @@ def torture(options: argparse.Namespace, folder: Path) -> int:
     sizes = ("--batch-size", "2", "--seq-length", "32", "--val-tokens", "256")
     if options.real:
         model = folder / "model.apr"
-        import_model(str(fetch_published("smollm2-135m")), model, oracle="self")
+        import_model(str(fetch_published("smollm2-135m-instruct")), model, oracle="self")
         sizes = ("--batch-size", "1", "--seq-length", "128", "--val-tokens", "256")
     else:
         model = write_small_model(folder / "model.apr", SMALL_CONFIGS["llama-tied"], small_tokenizer())

@@ -140,7 +140,6 @@ NOT_PLANTED: dict[str, str] = {
     "S-36": "one loader for all devices; FALSIFY-APR-PRETRAIN-ARCH-CUDA-001",
     "S-45": "backward passes are torch's",
     "S-61": "evaluation and training use one forward pass",
-    "S-69": "LoRA is not in this release",
     "S-73": "the standard error of the step-0 loss is in the certificate",
     "S-77": "loss.step0 is always measured",
     "S-85": "best.json; tests/train",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from apr.data import encode
@@ -18,6 +19,7 @@ from apr.data.spans import parse_portion
 from byte_tokenizer import ByteTokenizer
 
 OPTIONS = EncodeOptions(shard_tokens=1000, val_fraction=0.3, on_bad="skip")
+WITHOUT_COPIES = replace(OPTIONS, dedup="exact")
 _EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
 
 
@@ -57,7 +59,9 @@ def run(corpus: str, out: str, portion: str, last: int) -> None:
 
     HashedFile.write = write
     paths = [Path(path) for path in corpus.split(",")]
-    if portion:
+    if portion == "dedup":
+        encode.encode_corpus(paths, ByteTokenizer(), Path(out), options=WITHOUT_COPIES)
+    elif portion:
         encode.encode_part(paths, ByteTokenizer(), Path(out), options=OPTIONS, portion=parse_portion(portion))
     else:
         encode.encode_corpus(paths, ByteTokenizer(), Path(out), options=OPTIONS)

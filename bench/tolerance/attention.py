@@ -38,7 +38,9 @@ class Way:
 def attend(module: Attention, config: TransformerConfig, way: Way) -> Forward:
     """Make the forward function of an attention module that computes in that way."""
 
-    def forward(x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: Any, layer: int) -> Tensor:
+    def forward(
+        x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: Any, layer: int, mask: Tensor | None = None
+    ) -> Tensor:
         B, T, _ = x_BTD.shape
         q, k, v = (
             proj(x_BTD).view(B, T, -1, module.head_dim).transpose(1, 2)

@@ -89,8 +89,10 @@ def _in_bf16(norm: RMSNorm, x: Tensor) -> Tensor:
 def _parallel(block: Block) -> Forward:
     """Attention and MLP beside each other, as GPT-J has them."""
 
-    def forward(x: Tensor, rope: tuple[Tensor, Tensor], cache: object, layer: int) -> Tensor:
-        attended = block.self_attn(block.input_layernorm(x), rope, cache, layer)
+    def forward(
+        x: Tensor, rope: tuple[Tensor, Tensor], cache: object, layer: int, mask: Tensor | None = None
+    ) -> Tensor:
+        attended = block.self_attn(block.input_layernorm(x), rope, cache, layer, mask)
         return x + attended + block.mlp(block.post_attention_layernorm(x))
 
     return forward

@@ -113,7 +113,16 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
 
     plan, dry = call("plan", *options), call("pretrain", *options, "--dry-run")
     assert set(plan) == {
-        *("plan", "inputs", "num_parameters", "available_windows", "num_tokens", "corpus_epochs", "warnings"),
+        *(
+            "plan",
+            "inputs",
+            "num_parameters",
+            "num_trainable",
+            "available_windows",
+            "num_tokens",
+            "corpus_epochs",
+            "warnings",
+        ),
         *("memory", "memory_bytes", "disk"),
         *("seconds_per_step", "tokens_per_sec", "seconds_per_validation", "seconds"),
     }

@@ -50,6 +50,7 @@ def _manifest(pieces, starts=(0,), vocab_size=1000, **changes):
             for i, (piece, content) in enumerate(zip(pieces, stored, strict=True))
         ),
         "documents_sha256": sha256(offsets).hexdigest(),
+        "dedup": None,
         "engine": {"name": "bytes", "version": "1", "audited_share": 1.0},
         "elapsed_s": 1.5,
     }
@@ -90,11 +91,11 @@ def write_dataset():
 def memory_dataset():
     """A dataset that lies in memory."""
 
-    def make(pieces) -> TokenDataset:
+    def make(pieces, **changes) -> TokenDataset:
         arrays = [np.asarray(piece, dtype="<u4") for piece in pieces]
         return TokenDataset(
             folder=Path("memory"),
-            manifest=_manifest(pieces)[0],
+            manifest=_manifest(pieces, **changes)[0],
             shards=tuple(arrays),
             starts=np.array([0, *np.cumsum([len(piece) for piece in pieces])], dtype=np.int64),
             document_starts=np.zeros(1, dtype="<u8"),

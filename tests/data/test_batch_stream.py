@@ -147,3 +147,27 @@ def test_what_cannot_be_is_refused_at_once(ten_windows):
         evaluation_batches(ten_windows, 40, 1)
     with pytest.raises(CorpusShorterThanWindow):
         BatchStream(ten_windows, 40, 1, 42, allow_cycle=True)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 8, 64])
+def test_the_shares_of_a_step_are_its_windows_in_order(memory_dataset, num_ranks):
+    dataset = memory_dataset([range(4 * 400 + 1)])
+
+    whole = stream(dataset, batch_size=6)
+    expected = [i for _ in range(2 * 32) for i in whole.next_batch().window_indices]
+    shares = [stream(dataset, batch_size=6) for _ in range(num_ranks)]
+    found = []
+    for _ in range(2):
+        for rank, share in enumerate(shares):
+            batches = share.next_step(32, rank, num_ranks)
+            assert all(len(batch.window_indices) <= 6 for batch in batches)
+            found += [i for batch in batches for i in batch.window_indices]
+    assert found == expected
+    assert {share.cursor for share in shares} == {whole.cursor}
+
+
+def test_an_uneven_share_takes_nothing(memory_dataset):
+    batches = stream(memory_dataset([range(401)]), batch_size=5)
+    with pytest.raises(BadOption):
+        batches.next_step(1, 0, 2)
+    assert batches.cursor == 0

@@ -21,9 +21,9 @@ from apr.data.errors import DatasetUnfinished, EncodingDiffers, EncodingRuns, En
 from apr.data.journal import only_encoder
 from apr.data.shards import open_dataset
 from apr.data.spans import Portion
-from apr.data.writer import JOURNAL_NAME, LEDGER_NAME, STATE_FOLDER
+from apr.data.writer import DUPLICATES_NAME, JOURNAL_NAME, LEDGER_NAME, STATE_FOLDER
 from byte_tokenizer import ByteTokenizer
-from killed_encoder import OPTIONS
+from killed_encoder import OPTIONS, WITHOUT_COPIES
 
 OPTIONS_AS_DICT = {"shard_tokens": 1000, "val_fraction": 0.3, "on_bad": "skip"}
 PROGRAM = Path(__file__).parents[1] / "killed_encoder.py"
@@ -115,6 +115,23 @@ def test_killed_at_twenty_random_moments(tmp_path, corpus, undisturbed):
         assert contents(out) == contents(expected), moment
         assert names(out) == names(expected), moment
     assert taken_up > 10
+
+
+def test_killed_while_it_leaves_out_copies(tmp_path, corpus):
+    """The corpus twice, so that all of the second source are copies, and another list is written beside the shards."""
+    twice, whole = corpus * 2, tmp_path / "whole"
+    code, said = run_encoder(twice, whole, portion="dedup")
+    assert code == 0
+    assert (whole / DUPLICATES_NAME).stat().st_size > 1000
+    draw, taken_up = random.Random(3), 0
+    last = list(range(int(said) - 12, int(said) + 1))
+    for moment in [*draw.sample(range(1, int(said) - 12), 20), *last]:
+        out = tmp_path / f"out{moment}"
+        assert run_encoder(twice, out, moment, portion="dedup")[0] == -signal.SIGKILL
+        taken_up += go_on(twice, out, WITHOUT_COPIES) > 0
+        assert contents(out) == contents(whole), moment
+        assert names(out) == names(whole), moment
+    assert taken_up > 20
 
 
 @pytest.mark.parametrize("from_end", range(1, 21))

@@ -80,19 +80,6 @@ def test_not_of_the_options_kind(
     refused(*arguments, error_id="APR005", says={"what": more[-1]}, folder=tmp_path)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        ("--document-mask",),
-    ],
-)
-def test_named_for_a_later_release(
-    tmp_path: Path, tiny_apr: Path, tiny_shards: Path, more: tuple[str, ...]
-) -> None:
-    arguments = train(tiny_apr, tiny_shards, tmp_path / "run", *more)
-    refused(*arguments, error_id="APR002", says={"option": more[0]}, folder=tmp_path)
-
-
 @pytest.mark.parametrize("device", ["bogus", "gpu", "cuda:16", "cuda:-1", "CPU", "cpu\n", "", "cuda:"])
 @pytest.mark.parametrize("command", ["pretrain", "eval"])
 def test_a_device_that_is_no_word(

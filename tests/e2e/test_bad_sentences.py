@@ -70,7 +70,6 @@ CASES: dict[str, tuple[tuple[object, ...], str]] = {
     "an option": (train("MODEL", "SHARDS", "RUN", "--lr", "nan"), "APR001"),
     "no device": (train("MODEL", "SHARDS", "RUN", "--device", "cuda:16"), "APR601"),
     "usage": (("pretrain", "--no-such-option"), "APR005"),
-    "refused by name": (train("MODEL", "SHARDS", "RUN", "--document-mask"), "APR002"),
     "data": (train("MODEL", "MISSING", "RUN"), "APR435"),
 }
 

@@ -16,7 +16,7 @@ import apr
 from apr.aprfile.reader import open_apr
 from apr.base.errors import known_errors
 from apr.stepzero.certificate import Certificate
-from apr.stepzero.registry import BY_ID, GATES, gate_of_error, required_gates
+from apr.stepzero.registry import BY_ID, GATES, OF_DOCUMENTS, gate_of_error, required_gates
 from apr.train import pretrain as pretrain_module
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
@@ -126,6 +126,27 @@ def test_a_healthy_run_judges_exactly_what_it_must(
     certificate = sealed(init=models[grade], num_steps=num_steps)
     assert certificate.grade == grade
     check(certificate, from_init=True, has_reference=grade != "C", has_tokenizer=True, num_steps=num_steps)
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+@pytest.mark.parametrize(
+    ("asked", "has_adapters"), [({"freeze": ("model.layers.0.*",)}, False), ({"lora": "r=2"}, True)]
+)
+def test_so_does_one_that_trains_a_part(
+    models: dict[str, Path], sealed: SealedRun, asked: dict[str, Any], has_adapters: bool, num_steps: int
+) -> None:
+    certificate = sealed(init=models["A"], num_steps=num_steps, **asked)
+    facts: dict[str, Any] = {"from_init": True, "has_reference": True, "has_tokenizer": True}
+    check(certificate, **facts, num_steps=num_steps, has_subset=True, has_adapters=has_adapters)
+    assert ("adapters" in certificate.inputs) == has_adapters
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_so_does_one_with_a_document_mask(models: dict[str, Path], sealed: SealedRun, num_steps: int) -> None:
+    certificate = sealed(init=models["B"], num_steps=num_steps, document_mask=True)
+    facts = {"from_init": True, "has_reference": True, "has_tokenizer": True}
+    check(certificate, **facts, num_steps=num_steps, document_mask=True)
+    assert certificate.required - required_gates(**facts, num_steps=num_steps) == OF_DOCUMENTS
 
 
 @pytest.mark.parametrize("num_steps", [0, 2])

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from apr.arch.config import TransformerConfig
-from apr.arch.counts import kept_bytes_per_token, matrix_count, parameter_count
+from apr.arch.counts import parameter_count
+from apr.arch.inventory import EMBEDDING, HEAD, inventory
+from apr.arch.kept import kept_for_backward
+from apr.arch.lora import adapter_specs, parse_lora, target_specs
 from apr.arch.presets import PRESETS
 from apr.model.initialise import random_decoder
 from apr.train import fit
@@ -22,6 +25,8 @@ from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
+from apr.train.subset import Subset, apply_subset, subset_of
+from apr.train.subset_errors import NothingTrainable
 from tiny import CONFIG, QWEN_LIKE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,14 +42,40 @@ def terms(config: TransformerConfig = QWEN, dtype: str = "bf16", **changes: Any)
     return memory_terms(resolve(spec), config, dtype, num_packed=packed)
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "all": {},
+    **{
+        " ".join(globs): {"freeze": globs}
+        for globs in (
+            (EMBEDDING,), ("model.layers.0.*", EMBEDDING), ("*.q_proj.*", "*.k_proj.*"), ("*norm*",), ("*.mlp.*",),
+            ("model.layers.1.*",), ("*self_attn*", EMBEDDING), ("*.weight", "lm_head.weigh?"),
+            ("model.layers.[0-1].*", EMBEDDING), ("*.layers.0.*", EMBEDDING, "*.1.self_attn.*", "*.1.mlp.[gd]*"),
+            (EMBEDDING, "*input_layernorm*", "*.q_proj.*", "*.k_proj.*", "*.v_proj.*"),
+            (EMBEDDING, "*.0.*norm*", "*.0.*.[qkv]_proj.*"),
+        )
+    },
+    **{text: {"lora": text} for text in (
+        "r=4", "r=2,targets=q", "r=2,targets=o", "r=3,targets=gate,down", "r=5,targets=q,k,v,o,gate,up,down",
+        "r=1,targets=up", "r=2,targets=v", "r=2,targets=down",
+    )},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", [CONFIG, QWEN_LIKE, UNTIED], ids=["tied", "biases", "untied"])
+@pytest.mark.parametrize("part", PARTS)
 def test_what_is_kept_for_the_backward_pass_is_what_autograd_saves(
-    config: TransformerConfig, dtype: torch.dtype
+    part: str, config: TransformerConfig, dtype: torch.dtype
 ) -> None:
-    """A change of the decoder that keeps more or less than the formula says fails here."""
+    """A change of the decoder that keeps more or less than the walk says fails here."""
     B, T, size = 3, 40, dtype.itemsize
     decoder = random_decoder(config, 0)
+    plan = resolve(RunSpec(dataset=Path("d"), run_dir=Path("r"), init=Path("m"), **PARTS[part]))
+    try:
+        subset = subset_of(plan, config)
+    except NothingTrainable:
+        pytest.skip("only biases are left, and this model has none")
+    apply_subset(decoder, subset, 0)
     weights = {p.untyped_storage().data_ptr() for p in decoder.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}
 
@@ -57,10 +88,37 @@ def test_what_is_kept_for_the_backward_pass_is_what_autograd_saves(
         hidden = decoder.hidden(ids, dtype=dtype)
     saved[hidden.untyped_storage().data_ptr()] = hidden.untyped_storage()  # the loss keeps it
     found = sum(storage.nbytes() for place, storage in saved.items() if place not in weights)
-    rope = 2 * T * config.head_dim * size
-    embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
-    copies = (matrix_count(config) - embeddings) * size if size < 4 else 0  # the head's copy is the loss's
-    assert found == B * T * kept_bytes_per_token(config, size) + copies + rope
+    names = None if subset.is_whole else subset.names
+    kept = kept_for_backward(config, size, names, subset.lora)
+    turned = any(".q_proj." in name or ".k_proj." in name for name in _on_the_way(config, subset))
+    rope = 2 * T * config.head_dim * size * turned
+    assert found == B * T * kept.per_token + kept.copies + rope
+
+
+def _on_the_way(config: TransformerConfig, subset: Subset) -> set[str]:
+    """Weights behind which a gradient is: those trained, and all that read what they gave."""
+    order = [spec.name for spec in inventory(config)]
+    trained = subset.names | (subset.merged if subset.lora else frozenset())
+    # A projection's neighbours read the same input, and what is in the block before reaches all of this one.
+    first = min((_place(name) for name in trained if name != HEAD), default=(99, 9))
+    return {n for n in order if n != HEAD and (n in trained or _place(n) > first)}
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Block and depth in it."""
+    if name == EMBEDDING:
+        return (-1, 0)
+    if ".layers." not in name:
+        return (99, 0)
+    depths = (
+        ("input_layernorm", 0),
+        ("o_proj", 2),
+        ("self_attn", 1),
+        ("post_attention", 3),
+        ("down", 5),
+        ("mlp", 4),
+    )
+    return int(name.split(".")[2]), next(depth for part, depth in depths if part in name)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
@@ -70,11 +128,39 @@ def test_a_long_run_holds_weights_moments_and_what_it_keeps(dtype: str) -> None:
     assert found.at == "in the backward pass"
     assert (found.weights, found.moments, found.gradients) == (weights, 2 * weights, 0)
     size = 2 if dtype == "bf16" else 4
-    copies = 2 * matrix_count(QWEN) if dtype == "bf16" else 0
-    assert found.activations == 8 * 512 * kept_bytes_per_token(QWEN, size) + copies
+    kept = kept_for_backward(QWEN, size)
+    matrices = sum(spec.num_elements for spec in inventory(QWEN) if len(spec.shape) > 1)
+    copies = 2 * matrices if dtype == "bf16" else 0
+    assert found.activations == 8 * 512 * kept.per_token + copies
     assert found.live == 3 * weights + found.activations + found.logits + found.snapshot
     assert found.required == found.live + found.allocator > found.live
     assert found.peak == found.required  # process and files are the caller's to add
+
+
+def test_what_is_frozen_has_no_gradient_no_moments_and_no_copy() -> None:
+    lora = parse_lora("r=16")
+    adapters = sum(spec.num_elements for spec in adapter_specs(QWEN, lora))
+    targets = sum(spec.num_elements for spec in target_specs(QWEN, lora))
+    weights = 4 * parameter_count(QWEN)
+    small = {"batch_size": 1, "seq_length": 8, "grad_accum": 2, "num_steps": 200}
+    whole, trained = terms(save="background", **small), terms(lora="r=16", save="background", **small)
+    assert (trained.at, trained.weights) == ("in the random-weights control", 2 * weights)
+    assert trained.live < 0.4 * whole.live
+    large = terms(lora="r=16", save="background", batch_size=64, grad_accum=2, num_steps=200)
+    assert (large.at, large.weights) == ("in the backward pass", weights + 4 * adapters)
+    assert (large.gradients, large.moments) == (4 * adapters, 8 * adapters)
+    assert large.snapshot == 12 * adapters + 4 * targets
+    wide = parse_lora("r=2,targets=q,k,v,o,gate,up,down")
+    merged = sum(spec.num_elements for spec in target_specs(CONFIG, wide))
+    blocking = terms(CONFIG, lora=str(wide), save="blocking", num_steps=1, batch_size=1, seq_length=8)
+    assert (blocking.at, blocking.snapshot) == (
+        "in a save",
+        4 * merged,
+    )  # a merge is a copy however it is saved
+    frozen = terms(freeze=(EMBEDDING,), batch_size=8, grad_accum=2)
+    head = QWEN.vocab_size * QWEN.hidden_size
+    assert frozen.gradients == weights - 4 * head
+    assert terms(batch_size=8, grad_accum=2).logits - frozen.logits >= 4 * head
 
 
 def test_a_second_micro_batch_finds_the_gradients_there() -> None:

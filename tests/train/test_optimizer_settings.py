@@ -13,6 +13,7 @@ from apr.train.certify import _settings_gate
 from apr.train.optimizer import build_optimizer
 from apr.train.plan import resolve
 from apr.train.spec import RunSpec
+from apr.train.subset import subset_of
 from tiny import CONFIG
 
 
@@ -61,5 +62,5 @@ def test_settings_are_the_plans(
         decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
     )
     spoil(optimizer)
-    gate = _settings_gate(optimizer, decoder, plan)
+    gate = _settings_gate(optimizer, decoder, plan, subset_of(plan, decoder.config))
     assert (gate.id, gate.verdict) == ("optimizer.settings", verdict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -68,6 +69,11 @@ def undisturbed(
 
 
 def resume(run_dir: Path, reporter: Any = None, **given: Any) -> dict[str, Any]:
+    for thread in threading.enumerate():
+        if (
+            thread.name == "saving"
+        ):  # a process that is killed takes it along; here it would save beside the resumed run
+            thread.join()
     return pretrain(RunSpec(run_dir=run_dir, resume=True, **given), reporter or Silent())
 
 

@@ -21,12 +21,15 @@ from apr.train.spec import RunSpec
 NOTHING = {setting.field: None for setting in SETTINGS.values()} | {
     "synthetic": False,
     "allow_shard_cycle": False,
+    "document_mask": False,
 }
 # As written in TOML, and as the run must take it; the file lies in the folder `box`.
 WRITTEN: dict[str, tuple[str, Any]] = {
     "model.init": ('"m.apr"', Path("box/m.apr")),
     "model.arch": ('"llama-370m"', "llama-370m"),
     "model.tokenizer": ('"/abs/t"', Path("/abs/t")),
+    "model.freeze": ('["model.norm.*", "lm_head.weight"]', ("model.norm.*", "lm_head.weight")),
+    "model.lora": ('"r=4"', "r=4"),
     "data.dataset": ('"../shards"', Path("box/../shards")),
     "data.val_shard": ('"v"', Path("box/v")),
     "data.val_tokens": ("99", 99),
@@ -34,6 +37,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "data.seq_length": ("64", 64),
     "data.grad_accum": ("2", 2),
     "data.allow_shard_cycle": ("true", True),
+    "data.document_mask": ("true", True),
     "optimizer.lr": ("1e-3", 1e-3),
     "optimizer.warmup_steps": ("0", 0),
     "optimizer.schedule": ('"constant"', "constant"),
@@ -203,6 +207,7 @@ WRONG = {
     "two numbers": ("[0.9]", "[0.9, 0.95, 0.99]", "0.9", "[true, 0.9]", '["a", "b"]'),
     "true or false": ("1", '"true"', "0.0"),
     "a word": ("1", "true", "[]"),
+    "a name or glob": ("1", "true", '""', "[1]", '["a", 2]'),
     "a path": ("1", "true", '""', '"a\\u0000b"'),
     "a preset": ("1", "{}"),
     "words": ("1", "true", "[]", "[1]"),

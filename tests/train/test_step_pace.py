@@ -28,7 +28,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the clock: a block's work takes 1 s a layer, the head's 10 s, the update 100 s; an evaluation a tenth."""
     asked: list[str] = []
 
-    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int) -> Any:
+    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int, masked: bool) -> Any:
         asked.append(f"{len(blocks)} blocks {rows}x{length}")
         return pace._Part(train=len(blocks) * rows, evaluate=0.1 * len(blocks) * rows)
 
@@ -74,6 +74,30 @@ def test_a_large_batch_is_measured_on_the_rows_that_time_allows(
     update = 1e-3 * parameter_count(CONFIG)
     assert measure(batch_size=12).step == pytest.approx(12 * 2 + 10 * 12 * 32 + update)
     assert counted[0] == "2 blocks 3x32"
+
+
+def test_what_is_frozen_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block takes 3 s where it is trained, 2 where it only passes the gradient on, 1 where it is evaluated."""
+    deep = replace(CONFIG, num_hidden_layers=4)
+
+    def blocks(blocks: Any, config: Any, compute: Any, rows: int, length: int, masked: bool) -> Any:
+        adapted = sum(".adapter." in name for name, _ in blocks.named_parameters())
+        assert adapted in (0, 16)
+        trained = all(p.requires_grad for p in blocks.parameters())
+        return pace._Part(train=len(blocks) * (3 if trained else 2.5 if adapted else 2), evaluate=len(blocks))
+
+    monkeypatch.setattr(pace, "_time_blocks", blocks)
+    monkeypatch.setattr(
+        pace, "_time_head", lambda head, *_: pace._Part(train=10 * head.requires_grad, evaluate=0)
+    )
+    monkeypatch.setattr(pace, "_time_update", lambda parameters, compute: 0.0)
+    one_row: dict[str, Any] = {"batch_size": 1, "seq_length": 32, "init": Path("m")}
+    assert measure(deep, **one_row).step == pytest.approx(4 * 3 + 10)
+    assert measure(deep, **one_row, lora="r=2").step == pytest.approx(4 * 2.5)
+    embedding = "model.embed_tokens.weight"
+    assert measure(deep, **one_row, freeze=("*.[01].*",)).step == pytest.approx(2 * 2 + 2 * 3 + 10)
+    assert measure(deep, **one_row, freeze=("*.[01].*", embedding)).step == pytest.approx(2 * 1 + 2 * 3)
+    assert measure(deep, **one_row, freeze=("*.3.*", embedding)).step == pytest.approx(3 * 3 + 2)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

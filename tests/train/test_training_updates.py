@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -62,8 +63,11 @@ class Listed:
     def __init__(self, batches: Sequence[Batch]) -> None:
         self.batches = list(batches)
 
-    def next_batch(self) -> Batch:
-        return self.batches.pop(0)
+    def planned_windows(self, num_batches: int) -> np.ndarray:
+        return np.array([i for batch in self.batches[:num_batches] for i in batch.window_indices])
+
+    def next_step(self, num_batches: int, rank: int, num_ranks: int) -> list[Batch]:
+        return [self.batches.pop(0) for _ in range(num_batches)]
 
 
 def run(

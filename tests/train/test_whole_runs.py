@@ -25,7 +25,14 @@ from apr.train import checkpoint as checkpoint_module
 from apr.train import fit as fit_module
 from apr.train import loop as loop_module
 from apr.train import pretrain as pretrain_module
-from apr.train.errors import CheckpointDiffers, LossDiverged, NotFinite, TokensMiscounted, TooFewWindows
+from apr.train.errors import (
+    CheckpointDiffers,
+    LossDiverged,
+    NotFinite,
+    TokensMiscounted,
+    TooFewWindows,
+    WindowsMisdealt,
+)
 from apr.train.estimate import estimate
 from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
@@ -497,13 +504,29 @@ def test_windows_that_were_not_consumed_are_noticed(
 
     class Forgetful(certify_module.BatchStream):
         def next_batch(self) -> Any:
-            self.cursor -= self.cursor == 4
-            return super().next_batch()
+            batch = super().next_batch()
+            self.cursor -= self.cursor == 8  # the end of a step
+            return batch
 
     monkeypatch.setattr(certify_module, "BatchStream", Forgetful)
     with pytest.raises(TokensMiscounted) as caught:
         run(run_dir=tmp_path / "run")
     assert (caught.value.planned, caught.value.consumed) == (20 * 32, 19 * 32)
+
+
+def test_a_window_that_a_step_takes_twice_is_noticed_before_its_update(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Forgetful(certify_module.BatchStream):
+        def next_batch(self) -> Any:
+            self.cursor -= self.cursor == 6  # within a step
+            return super().next_batch()
+
+    monkeypatch.setattr(certify_module, "BatchStream", Forgetful)
+    with pytest.raises(WindowsMisdealt) as caught:
+        run(run_dir=tmp_path / "run")
+    assert caught.value.step == 2
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_memory_that_is_not_there_is_refused(

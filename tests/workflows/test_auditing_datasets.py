@@ -119,3 +119,13 @@ def test_unknown_tokens_are_counted_where_the_tokenizer_has_one(tmp_path, tokeni
     folder = make(tmp_path, ["xx", "a x", "b"])
     monkeypatch.setattr(auditing, "TextTokenizer", Unknowing)
     assert audit_dataset(folder, tokenizer_path=tokenizer)["sides"][0]["num_unknown"] == 3
+
+
+def test_copies_that_were_left_out_are_told(tmp_path, capsys):
+    folder = make(tmp_path, dedup="exact")
+    found = audit_dataset(folder)
+    assert found["sides"][0]["num_duplicates"] == 0
+    size = sum(len(text) for text in (words(4), words(3), words(3)))
+    assert found["dedup"]["dropped"] == [{"name": "text.jsonl", "num_documents": 3, "num_bytes": size}]
+    assert entry(["data", "audit", str(folder)]) == 0
+    assert f"3 copies of earlier documents left out, {size:,} bytes" in capsys.readouterr().out

@@ -155,6 +155,27 @@ def test_an_unfinished_encoding_goes_on_with_its_own_engine_only(
     assert encode([corpus], tokenizer, tmp_path / "out", **OPTIONS)["engine"]["name"] == "fastokens"
 
 
+@pytest.mark.usefixtures("planted")
+def test_auto_goes_on_with_the_reference_that_it_fell_back_to(
+    corpus: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode_module, "_JOURNAL_EVERY_S", 0.0)
+    notes: list[str] = []
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        encode([corpus], tokenizer, tmp_path / "out", on_progress=stop, on_note=notes.append, **OPTIONS)
+    assert "beginning again" in notes[0]
+    found = encode([corpus], tokenizer, tmp_path / "out", on_note=notes.append, **OPTIONS)
+    right = encode([corpus], tokenizer, tmp_path / "hf", engine="hf", **OPTIONS)
+    assert len(notes) == 2
+    assert found["engine"]["name"] == "hf"
+    assert EncodingDiffers.id in found["engine"]["passed_over"]
+    assert found["train"]["digest"] == right["train"]["digest"]
+
+
 def test_parts_by_two_engines_are_not_merged(corpus: Path, tokenizer: Path, tmp_path: Path) -> None:
     for part, engine in (("1/2", "hf"), ("2/2", "fastokens")):
         found = encode([corpus], tokenizer, tmp_path / part[0], part=part, engine=engine, **OPTIONS)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLACES = (
     *("source folder", "container", "config", "tokenizer", "shards", "loader", "forward", "optimizer"),
-    *("schedule", "data order", "checkpoint"),
+    *("schedule", "data order", "checkpoint", "subset"),
 )
 
 

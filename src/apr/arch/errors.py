@@ -89,3 +89,16 @@ class ArchMismatch(AprError):
     name: str
     source: str
     differences: str
+
+
+@dataclass(kw_only=True, eq=False)
+class LoraUnsupported(AprError):
+    """`--lora` asks for something that other programs have and this one does not."""
+
+    id = "APR681"
+    text = "{part} in {option} is not supported: {reason}"
+    help = "leave it out"
+    exit_code = EXIT_NO_ANSWER
+    option: str
+    part: str
+    reason: str

@@ -206,6 +206,19 @@ class NotYet(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
+class PlaceUnclear(AprError):
+    """The environment says that there are several processes, and not which of them this one is."""
+
+    id = "APR007"
+    text = "WORLD_SIZE is {num_ranks}, and {name} is {value}"
+    help = "start the processes with torchrun, or unset WORLD_SIZE to run one"
+    exit_code = EXIT_NO_ANSWER
+    name: str
+    value: str
+    num_ranks: str
+
+
+@dataclass(kw_only=True, eq=False)
 class ExtraMissing(AprError):
     """An optional library is needed for what was asked."""
 

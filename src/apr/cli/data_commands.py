@@ -9,7 +9,7 @@ import click
 
 from apr.cli.output import emit, format_option
 from apr.cli.screen import screen
-from apr.cli.tokenize_commands import render_dataset
+from apr.cli.tokenize_commands import render_dataset, render_dedup
 from apr.workflows.auditing import audit_dataset
 from apr.workflows.tokenizing import merge
 
@@ -71,6 +71,8 @@ def _render_audit(result: dict[str, Any]) -> str:
             f"  source {source['name']}: {source['num_tokens']:,} tokens of {source['num_documents']:,} documents "
             f"trained on, weight {source['weight']:g}"
         )
+    if result["dedup"] is not None:
+        lines.append(f"  {render_dedup(result['dedup'], result['path'])}")
     for side in result["sides"]:
         lines += _render_side(side)
     if len(result["sides"]) > 1:

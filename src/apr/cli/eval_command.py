@@ -26,6 +26,11 @@ from apr.workflows.evaluating import evaluate_model
     show_default=True,
     help="Compute type.",
 )
+@click.option(
+    "--document-mask",
+    is_flag=True,
+    help="Keep attention inside a document, as a run with --document-mask validates.",
+)
 @format_option
 def eval_command(file: Path, output_format: str, **options: Any) -> None:
     """Measure a model's loss on held-out tokens or text.

@@ -21,6 +21,7 @@ _TERMS = {
     "moments": "two of the optimizer",
     "activations": "kept for the backward pass, with the compute type's copy of the matrices",
     "logits": "a chunk of them, and the head's gradient",
+    "mask": "of documents, one value for a pair of tokens",
     "original": "weights that the rehearsal takes back",
     "snapshot": "for saving in the background",
     "allocator": "freed and not usable again",
@@ -63,7 +64,9 @@ def _lines(result: dict[str, Any], why: bool) -> Iterator[str]:
         yield f"{name:20} {item['value']!s:16} {item['source'] if why else ''}".rstrip()
     steps, tokens = values["num_steps"]["value"], result["num_tokens"]
     yield ""
-    yield f"parameters           {result['num_parameters']:,}"
+    trained = result["num_trainable"]
+    part = "" if trained == result["num_parameters"] else f", trained {trained:,}"
+    yield f"parameters           {result['num_parameters']:,}{part}"
     yield (
         f"tokens               {tokens:,} in {steps:,} steps, {result['corpus_epochs']:.2f} times the corpus "
         f"of {result['available_windows']:,} windows"

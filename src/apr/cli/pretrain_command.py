@@ -7,20 +7,15 @@ from typing import Any
 
 import click
 
-from apr.base.errors import NotYet
+from apr.base.errors import EXIT_OK, AprError, Interrupted
+from apr.base.processes import process_place
 from apr.cli.output import emit, format_option
 from apr.cli.plan_command import show_plan
 from apr.cli.run_options import run_options, run_values
 from apr.cli.screen import screen
 from apr.train.pretrain import pretrain
+from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
-
-_LATER = "Comes with a later release; refused until then."
-
-
-def _later(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
-    if value not in (None, False, ()):
-        raise NotYet(option=parameter.opts[0])
 
 
 @click.command("pretrain")
@@ -31,11 +26,10 @@ def _later(ctx: click.Context, parameter: click.Parameter, value: object) -> Non
     is_flag=True,
     help="Go on with the run in --run-dir, from its last saved state; its plan and inputs are known.",
 )
-@click.option("--document-mask", is_flag=True, callback=_later, expose_value=False, help=_LATER)
 @format_option
 def pretrain_command(
     output_format: str, dry_run: bool, config: Path | None, assignments: tuple[str, ...], **options: Any
-) -> None:
+) -> int | None:
     """Train from a checkpoint, once it is proven to be that checkpoint.
 
     Before step 1 the file's digests, its config, every tensor, the tokenizer, the loss of the weights against the
@@ -50,10 +44,26 @@ def pretrain_command(
     unasked = Path("run") if dry_run else None  # a dry run never touches it
     spec = RunSpec(**run_values(config, assignments, options, run_dir=unasked))
     if dry_run:
-        return show_plan(spec, output_format, why=False)
+        show_plan(spec, output_format, why=False)
+        return None
+    if rank := process_place().rank:
+        return _pretrain_beside(spec, rank)
     with screen(output_format) as reporter:
         record = pretrain(spec, reporter)
-    return emit(record, output_format, lambda found: _render(found, spec.run_dir))
+    emit(record, output_format, lambda found: _render(found, spec.run_dir))
+    return None
+
+
+def _pretrain_beside(spec: RunSpec, rank: int) -> int:
+    """Be another process of a run, of which the first one tells: only what stops this one is said, on stderr."""
+    try:
+        pretrain(spec, Silent())
+    except Interrupted as error:
+        return error.exit_code
+    except AprError as error:
+        click.echo(f"process {rank}: {error}", err=True)
+        return error.exit_code
+    return EXIT_OK
 
 
 def _render(record: dict[str, Any], run_dir: Path) -> str:

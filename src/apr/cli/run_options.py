@@ -25,6 +25,10 @@ def _betas(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return first, second
 
 
+def _globs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return value or None  # none is not asked, and a run file may say
+
+
 def _names(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
     return words(value)
 
@@ -124,6 +128,24 @@ _OPTIONS = (
         "--allow-shard-cycle",
         is_flag=True,
         help="Let the run repeat the corpus when it is shorter than the run.",
+    ),
+    click.option(
+        "--freeze",
+        multiple=True,
+        callback=_globs,
+        metavar="GLOB",
+        help="Tensors that are not trained, by name, such as 'model.layers.[0-3].*'; may be given more than once.",
+    ),
+    click.option(
+        "--lora",
+        metavar="r=R[,alpha=A][,targets=T,...]",
+        help="Train adapters of rank R instead of the weights. Targets: q, k, v, o, gate, up, down. "
+        "[default: alpha is 2 R, targets are q,k,v,o]",
+    ),
+    click.option(
+        "--document-mask",
+        is_flag=True,
+        help="Keep attention inside a document, in training and validation; needs shards with separators.",
     ),
     click.option(
         "--keep",

@@ -93,6 +93,13 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the split.")
 @click.option(
+    "--dedup",
+    type=click.Choice(["none", "exact"]),
+    default="none",
+    show_default=True,
+    help="exact leaves out a document with the bytes of an earlier one; duplicates.jsonl names both.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["auto", "hf", "fastokens"]),
     default="auto",
@@ -155,8 +162,16 @@ def render_dataset(result: dict[str, Any]) -> str:
             f"weight {source['weight']:g}"
             for source in result["sources"]
         ]
+    if result["dedup"] is not None:
+        lines.append(render_dedup(result["dedup"], result["train"]["path"]))
     lines.append(_render_counts(result))
     return "\n".join(lines)
+
+
+def render_dedup(dedup: dict[str, Any], path: str) -> str:
+    """Say how many copies were left out, and where they are listed."""
+    documents, size = (sum(row[name] for row in dedup["dropped"]) for name in ("num_documents", "num_bytes"))
+    return f"{documents:,} copies of earlier documents left out, {size:,} bytes: {path}/duplicates.jsonl"
 
 
 def _render_counts(result: dict[str, Any]) -> str:

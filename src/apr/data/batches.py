@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from apr.base.errors import BadOption
+from apr.data.documents import document_numbers, separator_of
 from apr.data.errors import StreamExhausted
 from apr.data.order import Permutation
 from apr.data.shards import TokenDataset
@@ -28,6 +29,15 @@ class Batch:
     targets_BT: torch.Tensor  # i64, IGNORED_TARGET where padded
     num_target_tokens: int  # targets that are not padding; what a mean loss is a mean over
     window_indices: tuple[int, ...]  # which windows, [B]
+    documents_BT: torch.Tensor | None = (
+        None  # i32, the document of each input; None where attention crosses them
+    )
+
+    @property
+    def scored(self) -> tuple[torch.Tensor, ...]:
+        """What a loss is computed from: inputs, targets, and documents where attention stays inside them."""
+        pair = (self.inputs_BT, self.targets_BT)
+        return pair if self.documents_BT is None else (*pair, self.documents_BT)
 
 
 class BatchStream:
@@ -40,9 +50,11 @@ class BatchStream:
         seed: of the order.
         allow_cycle: begin another epoch, in another order, when the windows are used up.
         cursor: windows consumed before; 0 for a fresh start.
+        document_mask: say of each token which document it belongs to.
 
     Raises:
         BadOption, CorpusShorterThanWindow.
+        NoSeparators: with `document_mask`, the dataset does not say where its documents end.
     """
 
     def __init__(
@@ -53,6 +65,7 @@ class BatchStream:
         seed: int,
         allow_cycle: bool,
         cursor: int = 0,
+        document_mask: bool = False,
     ) -> None:
         if cursor < 0:
             raise BadOption(option="the data cursor", value=str(cursor), limit="at least 0")
@@ -60,6 +73,7 @@ class BatchStream:
         self._batch_size = _checked_batch_size(batch_size)
         self._seed = seed
         self._allow_cycle = allow_cycle
+        self._separator_id = separator_of(dataset) if document_mask else None
         self._permutation: tuple[int, Permutation] | None = None  # of the epoch named before it
         self.cursor = cursor
 
@@ -82,9 +96,40 @@ class BatchStream:
         """
         indices = self._indices(self.cursor, 1)
         self._windows.dataset.require_unchanged()
-        batch = _make_batch(self._windows, indices)
+        batch = _make_batch(self._windows, indices, self._separator_id)
         self.cursor += self._batch_size
         return batch
+
+    def next_step(self, num_batches: int, rank: int = 0, num_ranks: int = 1) -> list[Batch]:
+        """Take one process's share of a step's windows, and move the cursor past the whole step.
+
+        The shares of all processes, one behind the other, are the step's windows in their order.
+
+        Args:
+            num_batches: micro-batches of the step, of all processes together.
+            rank: which share, from 0.
+            num_ranks: how many there are.
+
+        Returns:
+            Batches of at most `batch_size` windows.
+
+        Raises:
+            BadOption: the windows cannot be shared evenly.
+            StreamExhausted, ShardChangedInUse: as for `next_batch`.
+        """
+        if num_ranks == 1:
+            return [self.next_batch() for _ in range(num_batches)]
+        total = num_batches * self._batch_size
+        if total % num_ranks:
+            raise BadOption(
+                option="the number of processes", value=str(num_ranks), limit=f"a divisor of {total}"
+            )
+        own = self._indices(self.cursor, num_batches)[rank * total // num_ranks :][: total // num_ranks]
+        self._windows.dataset.require_unchanged()
+        parts = [own[start : start + self._batch_size] for start in range(0, len(own), self._batch_size)]
+        batches = [_make_batch(self._windows, part, self._separator_id) for part in parts]
+        self.cursor += total
+        return batches
 
     def planned_windows(self, num_batches: int) -> np.ndarray:
         """Window indices of the next batches, in order, without reading a token: [num_batches * B] i64.
@@ -130,7 +175,12 @@ class BatchStream:
 
 
 def evaluation_batches(
-    dataset: TokenDataset, seq_length: int, batch_size: int, max_windows: int | None = None
+    dataset: TokenDataset,
+    seq_length: int,
+    batch_size: int,
+    max_windows: int | None = None,
+    *,
+    document_mask: bool = False,
 ) -> Iterator[Batch]:
     """Every window once, in the order of the text; the last batch may be smaller.
 
@@ -139,27 +189,32 @@ def evaluation_batches(
         seq_length: predicted tokens a window, T.
         batch_size: windows a batch, B.
         max_windows: only the first so many windows; None for all.
+        document_mask: as for `BatchStream`.
 
     Raises:
-        BadOption, CorpusShorterThanWindow: at once.
+        BadOption, CorpusShorterThanWindow, NoSeparators: at once.
     """
     windows = cut_windows(dataset, seq_length)
     _checked_batch_size(batch_size)
     if max_windows is not None and max_windows < 1:
         raise BadOption(option="the number of validation windows", value=str(max_windows), limit="at least 1")
     count = len(windows) if max_windows is None else min(max_windows, len(windows))
-    starts = range(0, count, batch_size)
-    return (_make_batch(windows, np.arange(start, min(start + batch_size, count))) for start in starts)
+    separator_id = separator_of(dataset) if document_mask else None
+    blocks = (np.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size))
+    return (_make_batch(windows, block, separator_id) for block in blocks)
 
 
-def _make_batch(windows: Windows, indices: np.ndarray) -> Batch:
+def _make_batch(windows: Windows, indices: np.ndarray, separator_id: int | None) -> Batch:
     chosen = tuple(int(index) for index in indices)
     pairs = [windows.window(index) for index in chosen]
+    inputs_BT = np.stack([inputs for inputs, _ in pairs])
+    documents = None if separator_id is None else torch.from_numpy(document_numbers(inputs_BT, separator_id))
     return Batch(
-        inputs_BT=torch.from_numpy(np.stack([inputs for inputs, _ in pairs])),
+        inputs_BT=torch.from_numpy(inputs_BT),
         targets_BT=torch.from_numpy(np.stack([targets for _, targets in pairs])),
         num_target_tokens=sum(windows.num_targets(index) for index in chosen),
         window_indices=chosen,
+        documents_BT=documents,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from apr.data.ahead import encoded_ahead
 from apr.data.assembly import VALIDATION_FOLDER, Assembly
 from apr.data.audit import EncodingAudit
 from apr.data.corpus import CorpusReader, Place, ReadCounts, read_corpus
+from apr.data.dedup import Deduplicator, DedupState, dedup_record
 from apr.data.encode_options import EncodeOptions, check_options, layout_of, manifest_facts, plan_of
-from apr.data.errors import EncodingStateBroken
+from apr.data.errors import DedupInParts, EncodingStateBroken
 from apr.data.facts import complete_facts, require_both_sides, require_text
 from apr.data.journal import Journal, only_encoder, read_journal, require_same_plan, write_journal
 from apr.data.ledger import Entry
@@ -31,6 +32,7 @@ _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4 << 20  # bounds memory: ids take some ten times their text as Python integers
 _JOURNAL_EVERY_S = 10.0  # what a kill can cost; a journal takes some hundredths of a second
 
+Stand = tuple[Place, ReadCounts, DedupState | None]  # behind a batch
 OnProgress = Callable[[int, int | None, int], None]  # bytes done, bytes in all if known, tokens so far
 
 
@@ -124,6 +126,8 @@ class _Encoding:
         portion: Portion | None,
     ) -> None:
         check_options(options)
+        if options.dedup != "none" and portion is not None:
+            raise DedupInParts(part=str(portion))
         self._reader = read_corpus(
             sources,
             glob=options.glob,
@@ -135,6 +139,7 @@ class _Encoding:
         self._plan = plan_of(options, self._layout, self._reader, portion, tokenizer.engine)
         self._tokenizer, self._out, self._options, self._portion = tokenizer, out, options, portion
         self._audit = EncodingAudit(tokenizer)
+        self._dedup: Deduplicator | None = None
         self._started_s = self._journaled_s = time.monotonic()
         self._tokens_before = 0
         _require_apart(out, self._reader)
@@ -198,29 +203,36 @@ class _Encoding:
         layout = (
             replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
         )
-        with Assembly(self._out, layout, journal.assembly if journal else None) as assembly:
+        with ExitStack() as stack:
+            assembly = stack.enter_context(Assembly(self._out, layout, journal.assembly if journal else None))
+            if self._options.dedup != "none":
+                state = journal.dedup if journal else None
+                self._dedup = Deduplicator(self._out, len(self._layout.sources), state)
+                stack.callback(self._dedup.abandon)
             batches = encoded_ahead(_batches(self._chosen(place, counts)), self._encoded, self._stand)
-            for batch, encoded, (place, counts) in batches:
+            for batch, encoded, stand in batches:
                 self._add_batch(batch, encoded, assembly)
                 if time.monotonic() - self._journaled_s >= _JOURNAL_EVERY_S:
-                    self._write_journal(assembly, place, counts)
+                    self._write_journal(assembly, stand)
                 if on_progress is not None:
-                    on_progress(counts.bytes_done, self._reader.bytes_total, self._audit.num_tokens)
-            self._write_journal(assembly, *self._stand())
+                    on_progress(stand[1].bytes_done, self._reader.bytes_total, self._audit.num_tokens)
+            self._write_journal(assembly, self._stand())
             self._finish(assembly)
         remove_state(self._out)
 
     def _chosen(self, place: Place, counts: ReadCounts) -> Iterator[Chosen]:
-        return chosen_documents(
+        chosen = chosen_documents(
             self._reader.read_from(place, counts),
             self._reader.sources,
             seed=self._options.seed,
             val_fraction=self._options.val_fraction,
         )
+        return chosen if self._dedup is None else self._dedup.kept(chosen)
 
-    def _stand(self) -> tuple[Place, ReadCounts]:
+    def _stand(self) -> Stand:
         counts = self._reader.counts
-        return self._reader.place, replace(counts, bad=dict(counts.bad))
+        dedup = None if self._dedup is None else self._dedup.state
+        return self._reader.place, replace(counts, bad=dict(counts.bad)), dedup
 
     def _encoded(self, batch: list[Chosen]) -> Sequence[Ids]:
         return self._tokenizer.encode_batch([chosen.document.text for chosen in batch])
@@ -245,7 +257,9 @@ class _Encoding:
         require_text(self._reader.counts, self._audit.num_tokens)
         self._audit.finish()
         require_both_sides(self._options.val_fraction, assembly.sides)
-        facts = manifest_facts(self._options, self._tokenizer)
+        facts = dict(manifest_facts(self._options, self._tokenizer))
+        if self._dedup is not None:
+            facts["dedup"] = dedup_record(self._dedup.seal(), [name for name, _ in self._layout.sources])
         assembly.seal(
             self._options.split, **facts, **complete_facts(self._reader.counts, elapsed_s=self._elapsed_s)
         )
@@ -274,7 +288,10 @@ class _Encoding:
         self._started_s -= journal.elapsed_s
         self._tokens_before = self._audit.num_tokens
 
-    def _write_journal(self, assembly: Assembly, place: Place, counts: ReadCounts) -> None:
+    def _write_journal(self, assembly: Assembly, stand: Stand) -> None:
+        place, counts, dedup = stand
+        if self._dedup is not None:
+            self._dedup.sync()  # it may be a batch ahead; what stands behind its state is cut off
         journal = Journal(
             plan=self._plan,
             place=place,
@@ -282,6 +299,7 @@ class _Encoding:
             audit=self._audit.counters,
             assembly=assembly.sync(),
             elapsed_s=self._elapsed_s,
+            dedup=dedup,
         )
         write_journal(self._out, journal)
         self._journaled_s = time.monotonic()

@@ -11,6 +11,7 @@ from apr.base.files import canonical_json, sha256_bytes
 from apr.data.assembly import Layout
 from apr.data.audit import checked_ids, id_bound
 from apr.data.corpus import CorpusReader
+from apr.data.dedup import DEDUP_KINDS, Dedup
 from apr.data.errors import EndOfTextMissing
 from apr.data.manifest import EOS_POLICIES, FORMAT_VERSION, PRODUCER_VERSION, SplitRecord
 from apr.data.records import OnBad
@@ -36,6 +37,9 @@ class EncodeOptions:
     glob: str = "**/*"
     content_field: str = "content"
     on_bad: OnBad = "fail"
+    dedup: Dedup = (
+        "none"  # a copy that was meant, such as a licence in every folder, is the user's to leave out
+    )
     seq_length_hint: int | None = None  # recorded for whoever trains on it; changes nothing here
 
     @property
@@ -53,6 +57,8 @@ def check_options(options: EncodeOptions) -> None:
     check_fraction(options.val_fraction)
     if options.eos_policy not in EOS_POLICIES:
         raise BadOption(option="--eos", value=options.eos_policy, limit=", ".join(EOS_POLICIES))
+    if options.dedup not in DEDUP_KINDS:
+        raise BadOption(option="--dedup", value=options.dedup, limit=", ".join(DEDUP_KINDS))
     if options.shard_tokens < 1:
         raise BadOption(option="--shard-tokens", value=str(options.shard_tokens), limit="at least 1")
     if options.seq_length_hint is not None and options.seq_length_hint < 1:
@@ -121,6 +127,7 @@ def plan_of(
         "--val-fraction": float(options.val_fraction),
         "--seed": options.seed,
         "--content-field": options.content_field,
+        "--dedup": options.dedup,
         "--on-bad": options.on_bad,
         "seq_length_hint": options.seq_length_hint,
     }
@@ -133,6 +140,7 @@ def manifest_facts(options: EncodeOptions, tokenizer: Tokenizer) -> Mapping[str,
         "vocab_size": id_bound(tokenizer),
         "seq_length_hint": options.seq_length_hint,
         "engine": asdict(tokenizer.engine),
+        "dedup": None,
     }
 
 

@@ -473,3 +473,24 @@ class ParquetBroken(AprError):
     help = "fetch or make the file again; --on-bad skip does not pass over it, as its loss cannot be counted"
     path: str
     reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NoSeparators(AprError):
+    """Attention is to stay inside documents, and the dataset does not say where they end."""
+
+    id = "APR461"
+    text = "--document-mask needs end-of-text separators, and the dataset {folder} was made without"
+    help = "encode the corpus again with --eos after or --eos between, or leave --document-mask out"
+    folder: str
+
+
+@dataclass(kw_only=True, eq=False)
+class DedupInParts(AprError):
+    """A part of a corpus does not know the documents of the parts before it, so it cannot tell copies."""
+
+    id = "APR462"
+    text = "--dedup cannot go with --part {part}: a part does not know the documents of the others"
+    help = "encode the corpus in one run, or leave --dedup out; apr data audit counts the copies in a merged dataset"
+    exit_code = EXIT_NO_ANSWER
+    part: str

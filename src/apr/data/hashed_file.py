@@ -38,6 +38,10 @@ class HashedFile:
         self._digest.update(content)
         self.num_bytes += len(content)
 
+    def flush(self) -> None:
+        """Let other readers of the file see what was written."""
+        self._stream.flush()
+
     def sync(self) -> None:
         """Put what was written on the disk."""
         self._stream.flush()

@@ -18,6 +18,7 @@ from apr.base.errors import BadJson, CannotWrite
 from apr.base.files import read_json, write_json
 from apr.data.assembly import AssemblyState
 from apr.data.corpus import Place, ReadCounts
+from apr.data.dedup import DedupState
 from apr.data.errors import EncodingDiffers, EncodingRuns, EncodingStateBroken
 from apr.data.manifest import ShardRecord
 from apr.data.part import PartState
@@ -37,6 +38,7 @@ class Journal:
     audit: Mapping[str, int]
     assembly: AssemblyState
     elapsed_s: float
+    dedup: DedupState | None = None  # None where copies are kept
 
 
 def write_journal(out: Path, journal: Journal) -> None:
@@ -67,6 +69,7 @@ def read_journal(out: Path) -> Journal | None:
             audit=values["audit"],
             assembly=assembly_state(values["assembly"]),
             elapsed_s=values["elapsed_s"],
+            dedup=_dedup_state(values["dedup"]),
         )
     except (BadJson, KeyError, TypeError) as error:
         raise EncodingStateBroken(path=str(path), reason=f"its journal does not read: {error}") from error
@@ -105,6 +108,12 @@ def only_encoder(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _dedup_state(values: Mapping[str, Any] | None) -> DedupState | None:
+    if values is None:
+        return None
+    return DedupState(**{**values, "dropped": tuple((int(n), int(size)) for n, size in values["dropped"])})
 
 
 def _part_state(values: Mapping[str, Any]) -> PartState:

@@ -34,7 +34,7 @@ from apr.tokenizer.engine_record import EngineRecord
 
 FORMAT_VERSION = 2
 KNOWN_VERSIONS = (1, 2)
-_SINCE_2 = ("sources", "engine")
+_SINCE_2 = ("sources", "engine", "dedup")
 MANIFEST_NAME = "manifest.json"
 DOCUMENTS_NAME = "documents.bin"
 PRODUCER_VERSION = f"apr {__version__}"
@@ -105,6 +105,7 @@ class Manifest:
     shards: tuple[ShardRecord, ...]
     documents_sha256: str
     engine: Mapping[str, Any] | None  # the fields of an EngineRecord; None in older datasets
+    dedup: Mapping[str, Any] | None  # the rule, what each source lost, a digest of it; None where copies stay
     elapsed_s: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +117,8 @@ class Manifest:
         }
         if self.engine is None:
             del values["engine"]  # so that a dataset from before keeps its digest
+        if self.dedup is None:
+            del values["dedup"]
         return {
             name: value for name, value in values.items() if name in fields_of_version(self.format_version)
         }
@@ -189,7 +192,7 @@ def parse_manifest(values: Mapping[str, Any], source: str) -> Manifest:
         # First of all, as another version may have other fields.
         _refuse(source, "format_version", version, "1 or 2, the ones known here")
     if version >= 2:
-        values = {"engine": None, **values}
+        values = {"engine": None, "dedup": None, **values}
     _require_fields(values, fields_of_version(version), source, "")
     _require_fields(_object(values["split"], source, "split"), _names(SplitRecord), source, "split.")
     shards = _records(values, "shards", ShardRecord, source)
@@ -202,11 +205,14 @@ def parse_manifest(values: Mapping[str, Any], source: str) -> Manifest:
             "sources": sources,
             "bad": dict(_object(values["bad"], source, "bad")),
             "engine": values.get("engine"),
+            "dedup": values.get("dedup"),
         }
     )
     _check_values(manifest, source)
     if manifest.engine is not None:
         _check_engine(manifest.engine, source)
+    if manifest.dedup is not None:
+        _check_dedup(manifest, manifest.dedup, source)
     _check_sums(manifest, source)
     return manifest
 
@@ -265,6 +271,23 @@ def _check_engine(engine: Any, source: str) -> None:
         if not isinstance(engine[name], str):
             _refuse(source, f"engine.{name}", engine[name], "text")
     _require_number(source, "engine.audited_share", engine["audited_share"], below=math.nextafter(1.0, 2.0))
+
+
+def _check_dedup(manifest: Manifest, dedup: Any, source: str) -> None:
+    _require_fields(_object(dedup, source, "dedup"), ["rule", "dropped", "dropped_sha256"], source, "dedup.")
+    if not isinstance(dedup["rule"], str):
+        _refuse(source, "dedup.rule", dedup["rule"], "text")
+    _require_sha256(source, "dedup.dropped_sha256", dedup["dropped_sha256"])
+    rows, names = dedup["dropped"], [origin.name for origin in manifest.sources]
+    if not isinstance(rows, list) or len(rows) != len(names):
+        _refuse(source, "dedup.dropped", rows, "a list of what each source lost")
+    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
+        place = f"dedup.dropped[{index}]"
+        counts = ("num_documents", "num_bytes")
+        _require_fields(_object(row, source, place), ["name", *counts], source, f"{place}.")
+        _require_word(source, f"{place}.name", row["name"], (name,))
+        for count in counts:
+            _require_count(source, f"{place}.{count}", row[count], least=0)
 
 
 def _check_sums(manifest: Manifest, source: str) -> None:

@@ -35,6 +35,8 @@ OFFSET_BYTES = 8
 STATE_FOLDER = ".encoding"  # in a dataset folder, while it is being encoded
 JOURNAL_NAME = "journal.json"
 LEDGER_NAME = "ledger.log"  # in the state folder, and in a finished part
+KEPT_NAME = "kept.jsonl"  # in the state folder: the documents that later ones are compared with
+DUPLICATES_NAME = "duplicates.jsonl"  # in the dataset folder: the documents that were left out
 _SHARD_FILE = re.compile(r"shard-\d{5,}\.bin")
 
 
@@ -256,7 +258,7 @@ def _claim_of(folder: Path) -> dict[str, Any]:
 def _remove_dataset_files(folder: Path, keep: Collection[str] = ()) -> None:
     for path in folder.iterdir():
         is_ours = (
-            path.name in (DOCUMENTS_NAME, LEDGER_NAME)
+            path.name in (DOCUMENTS_NAME, LEDGER_NAME, DUPLICATES_NAME)
             or _SHARD_FILE.fullmatch(path.name)
             or _is_leftover(path)
         )
@@ -270,7 +272,8 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _kept_names(state: WriterState, begun_bytes: int) -> set[str]:
-    names = {DOCUMENTS_NAME} if state.total_documents else set()
+    # The list of duplicates is cut back by who writes it.
+    names = {DOCUMENTS_NAME, DUPLICATES_NAME} if state.total_documents else {DUPLICATES_NAME}
     return names | {shard_name(index) for index in range(len(state.shards) + bool(begun_bytes))}
 
 

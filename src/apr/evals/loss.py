@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# Takes inputs and targets, int64 [B, T] (targets -100 where nothing is predicted); returns the summed loss in nats.
-LossSum = Callable[[Tensor, Tensor], float]
+# Takes inputs and targets, int64 [B, T] (targets -100 where nothing is predicted), and whatever else [B, T] the batches
+# have, such as each token's document; returns the summed loss in nats.
+LossSum = Callable[..., float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,11 @@ class EvalLoss:
 @torch.no_grad()
 def evaluate_loss(
     loss_sum: LossSum,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     on_progress: Callable[[int], None] | None = None,
+    *,
+    is_mine: Callable[[int], bool] = lambda number: True,
+    add_up: Callable[[Sequence[float]], list[float]] = list,
 ) -> EvalLoss:
     """Average the next-token loss over every target of the batches.
 
@@ -45,19 +49,23 @@ def evaluate_loss(
 
     Args:
         loss_sum: the model under test.
-        batches: (inputs, targets) pairs, int64 [B, T].
+        batches: (inputs, targets), int64 [B, T], and what else `loss_sum` takes of them, [B, T].
         on_progress: called with the number of tokens done.
+        is_mine: of the sequences, by number, those that this process scores.
+        add_up: adds figures up over all processes; each sequence is scored by one, and so gives the same everywhere.
     """
     sums: list[float] = []
     counts: list[int] = []
-    for inputs_BT, targets_BT in batches:
+    for batch in batches:
         # One sequence at a time: the standard error needs each one's own mean.
-        for row in range(inputs_BT.shape[0]):
-            part = slice(row, row + 1)
-            counts.append(int((targets_BT[part] >= 0).sum()))
-            sums.append(loss_sum(inputs_BT[part], targets_BT[part]))
+        for row in range(batch[0].shape[0]):
+            inputs, targets, *more = (part[row : row + 1] for part in batch)
+            counts.append(int((targets >= 0).sum()))
+            mine = is_mine(len(sums))
+            sums.append(loss_sum(inputs, targets, *more) if mine else 0.0)
         if on_progress:
             on_progress(sum(counts))
+    sums = add_up(sums)
     total = sum(counts)
     mean = math.fsum(sums) / total
     return EvalLoss(

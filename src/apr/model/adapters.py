@@ -14,13 +14,14 @@ from apr.model.decoder import Block, Decoder, Observer
 from apr.model.loss import next_token_loss
 
 
-def loss_sum(decoder: Decoder, dtype: torch.dtype) -> Callable[[Tensor, Tensor], float]:
-    """Make the function (inputs [B, T], targets [B, T]) -> summed loss in nats, computed in `dtype`."""
+def loss_sum(decoder: Decoder, dtype: torch.dtype) -> Callable[..., float]:
+    """Make the function (inputs, targets, documents if any; all [B, T]) -> summed loss in nats, in `dtype`."""
 
-    def score(inputs_BT: Tensor, targets_BT: Tensor) -> float:
+    def score(inputs_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> float:
         device = decoder.head_weight.device
+        documents_BT = None if documents_BT is None else documents_BT.to(device)
         with torch.no_grad():
-            hidden = decoder.hidden(inputs_BT.to(device), dtype=dtype)
+            hidden = decoder.hidden(inputs_BT.to(device), dtype=dtype, documents_BT=documents_BT)
             return float(next_token_loss(hidden, decoder.head_weight, targets_BT.to(device), 1.0))
 
     return score
@@ -37,12 +38,22 @@ def tracer(decoder: Decoder) -> Callable[[Tensor, Observer], Tensor]:
     return trace
 
 
-def hidden_states(decoder: Decoder, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Make the function (ids [B, T]) -> final hidden states [B, T, D] in the compute type."""
+def hidden_states(
+    decoder: Decoder, dtype: torch.dtype, documents_of: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Make the function (ids [B, T]) -> final hidden states [B, T, D] in the compute type.
+
+    Args:
+        decoder: the model.
+        dtype: compute type.
+        documents_of: tells the document of each token from the ids [B, T]; None for no document mask.
+    """
 
     def compute(ids_BT: Tensor) -> Tensor:
+        device = decoder.head_weight.device
+        documents_BT = None if documents_of is None else documents_of(ids_BT).to(device)
         with torch.no_grad():
-            return decoder.hidden(ids_BT.to(decoder.head_weight.device), dtype=dtype)
+            return decoder.hidden(ids_BT.to(device), dtype=dtype, documents_BT=documents_BT)
 
     return compute
 

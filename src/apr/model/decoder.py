@@ -16,23 +16,26 @@ from torch.nn import functional as F
 from apr.arch.config import TransformerConfig
 from apr.model.cache import KVCache
 from apr.model.errors import SequenceTooLong
+from apr.model.masks import document_mask
 from apr.model.rope import rope_tables, rotate
 
 Observer = Callable[[str, Tensor], None]
 
 
 class Linear(nn.Module):
-    """An affine map whose fp32 weight [out, in] is cast to the input's dtype."""
+    """An affine map whose fp32 weight [out, in] is cast to the input's dtype; an adapter may add to it."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.adapter: nn.Module | None = None  # see apr.model.lora
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out] in the dtype of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        out = F.linear(x, self.weight.to(x.dtype), bias)
+        return out if self.adapter is None else out + self.adapter(x)
 
 
 class Embedding(nn.Module):
@@ -77,9 +80,17 @@ class Attention(nn.Module):
         self.o_proj = Linear(N * H, D)
 
     def forward(
-        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int
+        self,
+        x_BTD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        cache: KVCache | None,
+        layer: int,
+        mask_B1TT: Tensor | None = None,
     ) -> Tensor:
-        """Attend; [B, T, D] to [B, T, D]. With a cache, keys and values of earlier positions come from it."""
+        """Attend; [B, T, D] to [B, T, D]. With a cache, keys and values of earlier positions come from it.
+
+        Without a mask, what is added to the scores, a token attends to itself and to all before it.
+        """
         B, T, _ = x_BTD.shape
         q_BNTH = self.q_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
         k_BKTH = self.k_proj(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
@@ -90,7 +101,7 @@ class Attention(nn.Module):
         # Query head n reads key-value head n // groups, for any ratio.
         k_BNTH = k_BKTH.repeat_interleave(self.num_query_groups, dim=1)
         v_BNTH = v_BKTH.repeat_interleave(self.num_query_groups, dim=1)
-        mask = None if cache is None else cache.mask(T, k_BKTH.shape[2], x_BTD.device)
+        mask = mask_B1TT if cache is None else cache.mask(T, k_BKTH.shape[2], x_BTD.device)
         out = F.scaled_dot_product_attention(q_BNTH, k_BNTH, v_BNTH, attn_mask=mask, is_causal=mask is None)
         return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
 
@@ -121,10 +132,15 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], cache: KVCache | None, layer: int
+        self,
+        x_BTD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        cache: KVCache | None,
+        layer: int,
+        mask_B1TT: Tensor | None = None,
     ) -> Tensor:
         """Map [B, T, D] to [B, T, D]."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, cache, layer)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, cache, layer, mask_B1TT)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -161,6 +177,7 @@ class Decoder(nn.Module):
         dtype: torch.dtype = torch.float32,
         cache: KVCache | None = None,
         observe: Observer | None = None,
+        documents_BT: Tensor | None = None,
     ) -> Tensor:
         """Compute the final hidden states.
 
@@ -169,6 +186,8 @@ class Decoder(nn.Module):
             dtype: compute type; fp32 or bf16.
             cache: keys and values of earlier positions; extended in place.
             observe: called with ("embedding" | "block.N" | "final_norm", hidden [B, T, D]).
+            documents_BT: the document of each token, [B, T]; attention then stays inside it. None for one document
+                a row. Not with a cache, which holds one sequence.
 
         Returns:
             Hidden states after the final norm, [B, T, D] in `dtype`.
@@ -179,10 +198,11 @@ class Decoder(nn.Module):
         seen = observe or _ignore
         start = 0 if cache is None else cache.length
         rope = self.rope_slice(start, start + ids_BT.shape[1], ids_BT.device, dtype)
+        mask_B1TT = None if documents_BT is None else document_mask(documents_BT, dtype)
         x_BTD = self.model.embed_tokens(ids_BT).to(dtype)
         seen("embedding", x_BTD)
         for index, block in enumerate(self.model.layers):
-            x_BTD = block(x_BTD, rope, cache, index)
+            x_BTD = block(x_BTD, rope, cache, index, mask_B1TT)
             seen(f"block.{index}", x_BTD)
         x_BTD = self.model.norm(x_BTD)
         seen("final_norm", x_BTD)

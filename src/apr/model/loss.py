@@ -25,10 +25,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, wanted: bool
     ) -> Tensor:
-        with_grad = wanted and (ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
-        grad_hidden = torch.empty_like(hidden) if with_grad else None
+        # A frozen head gets no gradient, and what is frozen up to the head passes none on.
+        of_hidden, of_weight = (wanted and needed for needed in ctx.needs_input_grad[:2])
+        grad_hidden = torch.empty_like(hidden) if of_hidden else None
         grad_weight = (
-            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if with_grad else None
+            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if of_weight else None
         )
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         step = max(1, CHUNK_LOGITS // weight.shape[0])
@@ -38,20 +39,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             targeted = targets[part] != IGNORE
             picked = log_p.gather(1, targets[part].clamp(min=0).unsqueeze(1))[:, 0]
             total -= picked[targeted].double().sum()
-            if grad_hidden is not None and grad_weight is not None:
-                delta = _softmax_gradient(log_p, targets[part], targeted).to(hidden.dtype)
-                # The scale goes onto the narrow factor of each product: n x D values, not n x V.
+            if not (of_hidden or of_weight):
+                continue
+            delta = _softmax_gradient(log_p, targets[part], targeted).to(hidden.dtype)
+            # The scale goes onto the narrow factor of each product: n x D values, not n x V.
+            if grad_hidden is not None:
                 grad_hidden[part] = (delta @ weight) * scale
+            if grad_weight is not None:
                 grad_weight += delta.t() @ (hidden[part] * scale)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         return (total * scale).float()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         upstream = grads[0]
-        return grad_hidden * upstream, (grad_weight * upstream).to(ctx.weight_dtype), None, None, None
+        by_hidden = None if grad_hidden is None else grad_hidden * upstream
+        by_weight = None if grad_weight is None else (grad_weight * upstream).to(ctx.weight_dtype)
+        return by_hidden, by_weight, None, None, None
 
 
 def _softmax_gradient(log_p: Tensor, targets: Tensor, targeted: Tensor) -> Tensor:

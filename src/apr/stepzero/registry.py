@@ -40,7 +40,8 @@ GATES: tuple[Gate, ...] = (
     Gate(id="source.trust", stage="import", asks="the files have the digests that somebody else recorded",
          errors=_errors((823, 839))),
     Gate(id="plan.arguments", stage="inputs", asks="the options mean one thing",
-         errors=_errors((1, 6), (101, 101), (306, 307), (324, 324), (601, 604), (606, 606), (626, 626))),
+         errors=_errors((1, 7), (101, 101), (306, 307), (324, 324), (601, 604), (606, 606), (626, 626), (661, 661),
+                        (681, 685))),
     Gate(id="file.container", stage="inputs", asks="header, footer, sizes and the digest of every tensor hold",
          errors=_errors((201, 220), (222, 222))),
     Gate(id="file.config", stage="inputs", asks="the config is complete, said once, and agrees with the tensors",
@@ -50,7 +51,7 @@ GATES: tuple[Gate, ...] = (
     Gate(id="tokens.tokenizer", stage="inputs", asks="model, tokenizer and shards belong together",
          errors=_errors((229, 229), (621, 622), (624, 624))),
     Gate(id="tokens.shards", stage="inputs", asks="the shards are whole, and those of their manifest",
-         errors=_errors((435, 447), (605, 605), (625, 625))),
+         errors=_errors((435, 447), (461, 461), (605, 605), (625, 625))),
     Gate(id="tokens.ids", stage="inputs", asks="every id has a row", errors=_errors((623, 623))),
     Gate(id="tokens.split", stage="step zero", asks="no window is both trained on and validated on"),
     Gate(id="tokens.sample", stage="step zero", asks="documents decoded and encoded again give the ids of the shards",
@@ -64,14 +65,19 @@ GATES: tuple[Gate, ...] = (
     Gate(id="weights.memory", stage="step zero", asks="every parameter in memory has the digest of its tensor",
          errors=_errors((322, 323))),
     Gate(id="weights.values", stage="step zero", asks="no matrix is constant, and no two are the same"),
+    Gate(id="adapters.start", stage="step zero", asks="every planned adapter is there, its A as seeded and its B zero"),
     Gate(id="model.built", stage="step zero", asks="the module's parts are those of the config"),
     Gate(id="model.placement", stage="step zero", asks="device and types are those asked for"),
     Gate(id="reference.blocks", stage="step zero", asks="every block's hidden state equals the reference"),
     Gate(id="reference.loss", stage="step zero", asks="the probe's loss equals the reference"),
     Gate(id="reference.training", stage="step zero", asks="the loss that training minimises equals the reference"),
+    Gate(id="adapters.merge", stage="step zero", asks="merged weights compute what base and adapters do"),
     Gate(id="model.repeatable", stage="step zero", asks="two evaluations are equal bit for bit"),
     Gate(id="model.causal", stage="step zero", asks="a later token changes no earlier output"),
     Gate(id="model.rows", stage="step zero", asks="a sequence gives the same alone and in a batch"),
+    Gate(id="data.documents", stage="step zero", asks="attention's boundaries are those of the dataset's documents"),
+    Gate(id="model.documents", stage="step zero", asks="a token changes its own document, and no other"),
+    Gate(id="loss.documents", stage="step zero", asks="a window's loss is that of its documents, each alone"),
     Gate(id="loss.random_init", stage="step zero", asks="random weights score near ln V"),
     Gate(id="loss.step0", stage="step zero", asks="the validation loss is neither too bad nor too good"),
     Gate(id="optimizer.settings", stage="step zero", asks="the model's own storages, with the plan's settings"),
@@ -89,11 +95,12 @@ GATES: tuple[Gate, ...] = (
          errors=_errors((631, 632), (634, 634))),
     Gate(id="resume.optimizer", stage="resume", asks="moments and step counts are those that were saved",
          errors=_errors((633, 633))),
+    Gate(id="resume.subset", stage="resume", asks="frozen tensors and adapters are those that were saved"),
     Gate(id="resume.loss", stage="resume", asks="the validation loss is the one that was recorded"),
     Gate(id="run.steps", stage="run", asks="each step is finite, within bounds, and on the planned tokens",
-         errors=_errors((611, 612), (614, 619))),
+         errors=_errors((611, 612), (614, 619), (662, 664))),
     Gate(id="checkpoint.saved", stage="run", asks="what was saved, read again, is what is in memory",
-         errors=_errors((221, 221), (223, 225), (613, 613))),
+         errors=_errors((221, 221), (223, 225), (613, 613), (686, 687))),
     Gate(id="checkpoint.record", stage="run", asks="run directory, certificate and checkpoints tell one story",
          errors=_errors((520, 539))),
 )  # fmt: skip
@@ -116,7 +123,9 @@ _OF_AN_UPDATE = (
     "update.gradients", "update.changes", "update.size", "update.loss", "update.slope", "data.order",
 )  # fmt: skip
 # Judged once, when a run begins.
-_OF_A_START = ("loss.random_init", "loss.step0", "optimizer.fresh", "weights.untouched")
+_OF_A_START = ("loss.random_init", "loss.step0", "optimizer.fresh", "weights.untouched", "adapters.merge")
+# Judged where attention stays inside documents.
+OF_DOCUMENTS = frozenset({"data.documents", "model.documents", "loss.documents"})
 
 # Asked of another program's loop (`apr.stepzero.guard`); of our own, data.order says it of every token.
 GUARDED_ONLY = frozenset({"data.labels"})
@@ -133,12 +142,22 @@ def gate_of_error(error_id: str, *, at_import: bool = False) -> str | None:
 
 
 def required_gates(
-    *, from_init: bool, has_reference: bool, has_tokenizer: bool, num_steps: int, is_resumed: bool = False
+    *,
+    from_init: bool,
+    has_reference: bool,
+    has_tokenizer: bool,
+    num_steps: int,
+    is_resumed: bool = False,
+    has_subset: bool = False,
+    has_adapters: bool = False,
+    document_mask: bool = False,
 ) -> frozenset[str]:
     """The gates that a certificate of a run must hold, so that one left out is noticed."""
     judged = {gate.id for gate in GATES if gate.stage in ("inputs", "step zero")}
     judged -= {"plan.arguments", "tokens.shards"}  # these only ever refuse
     judged -= GUARDED_ONLY
+    if not document_mask:
+        judged -= OF_DOCUMENTS
     if not from_init:
         judged -= set(_OF_A_CHECKPOINT)
     if not has_reference:
@@ -149,4 +168,8 @@ def required_gates(
         judged -= set(_OF_AN_UPDATE)
     if is_resumed:
         judged = (judged - set(_OF_A_START)) | {gate.id for gate in GATES if gate.stage == "resume"}
+    if not has_subset:
+        judged -= {"resume.subset"}
+    if not has_adapters:
+        judged -= {"adapters.start", "adapters.merge"}
     return frozenset(judged)

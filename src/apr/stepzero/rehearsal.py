@@ -34,6 +34,8 @@ _LAYER = re.compile(r"\.\d+\.")
 # Tensors whose gradients pass through the same code; two forward passes are spent on each group. A name that none knows
 # makes a group of its kind.
 _GROUPS = (
+    ("the adapters' A", re.compile(r"\.adapter\.a$")),  # before the projections, whose names they have too
+    ("the adapters' B", re.compile(r"\.adapter\.b$")),
     ("queries and keys", re.compile(r"\.[qk]_proj\.")),
     ("values and attention outputs", re.compile(r"\.[vo]_proj\.")),
     ("the feed-forward", re.compile(r"\.mlp\.")),

@@ -16,7 +16,7 @@ from typing import Any
 from apr.base.files import canonical_json, sha256_bytes
 from apr.stepzero.certificate import FORMAT, Certificate, grade_of
 from apr.stepzero.gate import GateResult, Verdict, verdict_of
-from apr.stepzero.registry import required_gates
+from apr.stepzero.registry import OF_DOCUMENTS, required_gates
 
 _VERDICTS = ("yes", "no", "not known")
 _SIGNS = (b'"evidence_digest"', b'"apr-certificate-')  # no edit of one place removes both
@@ -37,7 +37,8 @@ _BOUNDED: dict[str, Callable[[float, float], bool]] = {
     **dict.fromkeys(("tokens.sample", "tokens.probe", "optimizer.fresh", "update.gradients"), eq),
     **dict.fromkeys(("model.repeatable", "model.causal"), eq),
     **dict.fromkeys(("update.size", "update.loss", "update.slope"), le),
-    **dict.fromkeys(("resume.start",), eq),
+    **dict.fromkeys(("resume.start", "resume.subset", "adapters.start"), eq),
+    "adapters.merge": le,
     "resume.loss": le,
 }
 # Where a certificate says a thing twice: (section, key), (gate, where in it).
@@ -245,7 +246,12 @@ def _listing_checks(again: Certificate) -> Iterator[Check]:
 
 
 def missing_gates(
-    gates: Sequence[GateResult], not_judged: Sequence[str], inputs: Mapping[str, Any], *, num_steps: int
+    gates: Sequence[GateResult],
+    not_judged: Sequence[str],
+    inputs: Mapping[str, Any],
+    *,
+    num_steps: int,
+    document_mask: bool = False,
 ) -> list[str]:
     """Gates that a certificate of such a run does not mention.
 
@@ -254,6 +260,7 @@ def missing_gates(
         not_judged: those that the certificate says were not.
         inputs: what went in.
         num_steps: of the plan; 0 where it is not at hand, since a run without steps needs the fewest.
+        document_mask: of the plan, if it is at hand; one gate of it needs the others in any case.
     """
     known = {gate.id for gate in gates} | set(not_judged)
     compared_loss = any(gate.id == "reference.loss" and gate.verdict != "not known" for gate in gates)
@@ -262,7 +269,10 @@ def missing_gates(
         has_reference=compared_loss or "reference.blocks" in known,
         has_tokenizer=inputs.get("tokenizer") is not None,
         is_resumed="start" in inputs,
+        has_subset="frozen" in inputs,
+        has_adapters="adapters" in inputs,
         num_steps=num_steps,
+        document_mask=document_mask or bool(known & OF_DOCUMENTS),
     )
     return sorted(needed - known)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from apr.arch.inventory import inventory
 from apr.base.environment import versions
+from apr.base.files import canonical_json, sha256_bytes
 from apr.data.batches import BatchStream, evaluation_batches
 from apr.data.shards import TokenDataset
 from apr.data.windows import num_windows
@@ -19,6 +19,7 @@ from apr.model.adapters import loss_sum, tracer
 from apr.model.decoder import Decoder
 from apr.model.initialise import random_decoder
 from apr.model.load import load_decoder
+from apr.model.lora import rehearsed_start
 from apr.stepzero import gates
 from apr.stepzero.certificate import Certificate, grade_of
 from apr.stepzero.gate import GateResult, json_value, timed
@@ -27,6 +28,15 @@ from apr.stepzero.probe import plain_probe_ids
 from apr.stepzero.reference import Reference, compare, measure, training_gate
 from apr.stepzero.registry import required_gates
 from apr.stepzero.schedule import implied_rate, schedule_gate, telling_steps
+from apr.train.certify_documents import document_judges, trained_forward
+from apr.train.certify_subset import (
+    adapter_digests,
+    adapters_gate,
+    drawn_digests,
+    frozen_digests,
+    kept_digest,
+    merge_gate,
+)
 from apr.train.certify_tokens import order_judge, token_judges
 from apr.train.certify_update import rehearse
 from apr.train.certify_weights import (
@@ -51,6 +61,7 @@ from apr.train.optimizer import (
 )
 from apr.train.plan import RunPlan
 from apr.train.reporter import Reporter
+from apr.train.subset import Subset, apply_subset, subset_of, trained_parameters
 
 RANDOM_INIT_TOKENS = 256  # the control only has to be near ln V: its standard error is some 0.05 nat
 
@@ -64,6 +75,7 @@ class StepZero:
     certificate: Certificate
     stream: BatchStream  # at its start; None of it is consumed
     step0: EvalLoss | None  # None where an earlier gate said no
+    frozen: Mapping[str, str]  # sha256 of what the run must leave as it is, by name
 
 
 def validation_loss(
@@ -77,11 +89,15 @@ def validation_loss(
     """Evaluate on the first windows of a validation set, at most `max_tokens` tokens (but one window at least)."""
     max_windows = max(1, max_tokens // plan.seq_length)
     total = min(num_windows(dataset.total_tokens, plan.seq_length), max_windows) * plan.seq_length
-    batches = evaluation_batches(dataset, plan.seq_length, plan.batch_size, max_windows)
+    batches = evaluation_batches(
+        dataset, plan.seq_length, plan.batch_size, max_windows, document_mask=plan.document_mask
+    )
     return evaluate_loss(
         loss_sum(decoder, compute.dtype),
-        ((batch.inputs_BT, batch.targets_BT) for batch in batches),
+        (batch.scored for batch in batches),
         lambda done: reporter.phase("validation loss", min(done, total), total),
+        is_mine=compute.ranks.is_mine,
+        add_up=compute.ranks.sum,
     )
 
 
@@ -103,9 +119,13 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
         decoder = court.build()
         court.judge_module(decoder)
         court.judge_reference(decoder)
+        court.judge_merge(decoder)
         step0 = court.judge_losses(decoder)
         optimizer = build_optimizer(
-            decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
+            trained_parameters(decoder, court.subset),
+            lr=plan.lr,
+            betas=plan.betas,
+            weight_decay=plan.weight_decay,
         )
         stream = stream_of(inputs, plan)
         court.judge_optimizer(optimizer, decoder)
@@ -113,7 +133,12 @@ def certify(inputs: Inputs, plan: RunPlan, compute: Compute, reporter: Reporter)
         court.judge_start(decoder, optimizer)
     court.add(lambda: messages_gate(captured, court.gates))
     return StepZero(
-        decoder=decoder, optimizer=optimizer, certificate=court.seal(), stream=stream, step0=step0
+        decoder=decoder,
+        optimizer=optimizer,
+        certificate=court.seal(),
+        stream=stream,
+        step0=step0,
+        frozen=court.frozen,
     )
 
 
@@ -126,16 +151,18 @@ def stream_of(inputs: Inputs, plan: RunPlan, cursor: int = 0) -> BatchStream:
         seed=plan.seed,
         allow_cycle=plan.allow_shard_cycle,
         cursor=cursor,
+        document_mask=plan.document_mask,
     )
 
 
 def environment(compute: Compute) -> dict[str, Any]:
-    """What computed: versions, device, compute type, threads."""
+    """What computed: versions, device, compute type, threads, processes."""
     return {
         "versions": versions("apr-pretrain", "torch", "numpy", "tokenizers"),
         "device": str(compute.device),
         "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),
+        "processes": compute.ranks.num,
     }
 
 
@@ -146,6 +173,9 @@ class Court:
         self.inputs, self.plan, self.compute, self.reporter = inputs, plan, compute, reporter
         self.gates: list[GateResult] = []
         self.evidence: MemoryEvidence | None = None
+        self.subset = subset_of(plan, inputs.config)
+        self.frozen: dict[str, str] = {}  # sha256 of what is not trained, by name
+        self.subset_digests: dict[str, str] = {}  # as the certificate lists them; none where all is trained
         self.step0: dict[str, Any] = dict.fromkeys(
             ("val_loss", "random_init_loss", "reference_loss", "reference_delta")
         )
@@ -177,7 +207,27 @@ class Court:
         self.add(*token_judges(self.inputs, self.plan))
 
     def build(self) -> Decoder:
-        """Load the checkpoint, or draw random weights where there is none."""
+        """Load the checkpoint, or draw random weights where there is none, and freeze what is not trained."""
+        decoder = self._loaded()
+        apply_subset(decoder, self.subset, self.plan.seed)
+        if self.subset.is_whole:
+            return decoder
+        self.frozen = frozen_digests(decoder, self.subset)
+        self.subset_digests["frozen"] = kept_digest(self.subset, self.frozen)
+        if self.subset.lora is not None:
+            self._judge_adapters(decoder)
+        return decoder
+
+    def _judge_adapters(self, decoder: Decoder) -> None:
+        drawn = drawn_digests(self.subset, self.plan.seed)
+        self.subset_digests["adapters"] = sha256_bytes(canonical_json(drawn))
+        found = adapter_digests(decoder)
+        if self.evidence is not None:  # they must be untouched too when step 1 begins
+            self.evidence = replace(self.evidence, expected={**self.evidence.expected, **found})
+        if not self.refused:
+            self.add(lambda: adapters_gate(found, drawn, self.subset.num_trainable))
+
+    def _loaded(self) -> Decoder:
         init, config = self.inputs.init, self.inputs.config
         if init is None:
             return random_decoder(config, self.plan.seed, self.compute.device)
@@ -197,8 +247,13 @@ class Court:
         if self.refused:
             return
         self.add(*module_judges(decoder, self.compute))
+        inputs, plan, compute, ids = self.inputs, self.plan, self.compute, self._probe_ids()
         if not self.refused:
-            self.gates += behaviour(decoder, self.compute, self._probe_ids(), self.plan.seq_length)
+            forward = trained_forward(decoder, inputs, plan, compute)
+            self.gates += behaviour(forward, compute, ids, plan.seq_length)
+        if not self.refused:
+            stream = stream_of(inputs, plan)
+            self.add(*document_judges(decoder, inputs, plan, compute, stream, ids))
 
     def _probe_ids(self) -> tuple[int, ...]:
         init = self.inputs.init
@@ -235,8 +290,15 @@ class Court:
     def _training_loss(self, decoder: Decoder, reference: Reference) -> GateResult:
         ids = torch.tensor([reference.probe_ids], dtype=torch.int64)
         score = loss_sum(decoder, self.compute.dtype)
-        loss = evaluate_loss(score, [(ids[:, :-1], ids[:, 1:])]).loss
+        pair = ids[:, :-1], ids[:, 1:]
+        one = (torch.zeros_like(pair[0]),) if self.plan.document_mask else ()  # the probe is one document
+        loss = evaluate_loss(score, [(*pair, *one)]).loss
         return training_gate(reference, loss, self.compute.dtype_name)
+
+    def judge_merge(self, decoder: Decoder) -> None:
+        """Judge that adapters can be merged, where the run trains any."""
+        if self.subset.lora is not None and not self.refused:
+            self.add(lambda: merge_gate(decoder, self._probe_ids(), self.plan.seed))
 
     def judge_losses(self, decoder: Decoder) -> EvalLoss | None:
         """Measure the random-init control and the step-0 loss on the validation tokens, and judge both."""
@@ -279,7 +341,7 @@ class Court:
         """Judge what the optimizer holds, and the schedule through it."""
         if not self.refused:
             self.add(
-                lambda: _settings_gate(optimizer, decoder, self.plan),
+                lambda: _settings_gate(optimizer, decoder, self.plan, self.subset),
                 lambda: _schedule_gate(optimizer, self.plan),
             )
 
@@ -293,7 +355,9 @@ class Court:
             self.gates.append(gate)
         if not self.refused:
             init = self.inputs.init
-            self.gates += rehearse(decoder, optimizer, stream, self.plan, self.compute, init)
+            names = self.subset.names
+            with rehearsed_start(decoder, self.plan.seed):
+                self.gates += rehearse(decoder, optimizer, stream, self.plan, self.compute, init, names)
 
     def judge_start(self, decoder: Decoder, optimizer: torch.optim.AdamW) -> None:
         """Judge that step 1 starts from where everything above was judged."""
@@ -324,13 +388,16 @@ class Court:
             has_tokenizer=self.inputs.tokenizer is not None,
             num_steps=self.plan.num_steps,
             is_resumed=resumed_from is not None,
+            has_subset="frozen" in self.subset_digests,
+            has_adapters="adapters" in self.subset_digests,
+            document_mask=self.plan.document_mask,
         )
         start = {} if resumed_from is None else {"start": resumed_from}
         return Certificate(
             grade=grade_of(recorded, self.gates) if init else None,
             gates=tuple(self.gates),
             step0=self.step0,
-            inputs={**self.inputs.digests, "plan": self.plan.digest, **start},
+            inputs={**self.inputs.digests, "plan": self.plan.digest, **self.subset_digests, **start},
             required=required,
             environment=environment(self.compute),
         )
@@ -362,11 +429,13 @@ def _schedule_gate(optimizer: torch.optim.AdamW, plan: RunPlan) -> GateResult:
     return schedule_gate(rates, num_steps=plan.num_steps, warmup_steps=plan.warmup_steps, peak=plan.lr)
 
 
-def _settings_gate(optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan) -> GateResult:
+def _settings_gate(
+    optimizer: torch.optim.AdamW, decoder: Decoder, plan: RunPlan, subset: Subset
+) -> GateResult:
     """Hold what the optimizer says of each tensor against what the config's inventory and the plan imply."""
     planned = {
         spec.name: (plan.weight_decay if len(spec.shape) > 1 else 0.0, *plan.betas, EPSILON)
-        for spec in inventory(decoder.config)
+        for spec in subset.trainable
     }
     return gates.optimizer_settings_gate(
         planned=planned, read_back=read_settings(optimizer, decoder.named_parameters())

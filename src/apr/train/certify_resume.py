@@ -23,8 +23,10 @@ from apr.train.optimizer import build_optimizer, greatest_step, moments
 from apr.train.plan import RunPlan
 from apr.train.reporter import Reporter
 from apr.train.resume import Resumption
+from apr.train.resume_subset import subset_gate
 from apr.train.run_state import OPTIMIZER, RunState, state_name
 from apr.train.state import load_optimizer
+from apr.train.subset import trained_parameters
 
 # Nats that the same weights may score differently on another number of threads or in another release: the noise of
 # docs/tolerance.md, ten times over in fp32. Where nothing differs the losses must be equal to the bit.
@@ -58,18 +60,27 @@ def certify_resumed(
         decoder = court.build()
         court.judge_module(decoder)
         court.judge_reference(decoder)
-        optimizer = build_optimizer(
-            decoder.named_parameters(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay
-        )
+        if not court.subset.is_whole and not court.refused:
+            digests = court.subset_digests
+            court.add(lambda: subset_gate(run_dir, state, decoder, court.subset, digests, start["inputs"]))
+        trained = trained_parameters(decoder, court.subset)
+        optimizer = build_optimizer(trained, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay)
         if not court.refused:
-            court.add(lambda: _optimizer_gate(run_dir, state, dict(decoder.named_parameters()), optimizer))
+            court.add(lambda: _optimizer_gate(run_dir, state, dict(trained), optimizer))
             court.judge_optimizer(optimizer, decoder)
         if not court.refused:
             step0 = court.validate(decoder)
             court.add(lambda: _loss_gate(run_dir, state, step0, start, compute))
     court.add(lambda: messages_gate(captured, court.gates))
     certificate = court.seal(resumed_from=start["evidence_digest"])
-    return StepZero(decoder=decoder, optimizer=optimizer, certificate=certificate, stream=stream, step0=step0)
+    return StepZero(
+        decoder=decoder,
+        optimizer=optimizer,
+        certificate=certificate,
+        stream=stream,
+        step0=step0,
+        frozen=court.frozen,
+    )
 
 
 def _start_gate(court: Court, start: Mapping[str, Any], state: RunState) -> GateResult:
@@ -78,11 +89,10 @@ def _start_gate(court: Court, start: Mapping[str, Any], state: RunState) -> Gate
     now = environment(court.compute)
     rows = [(name, inputs[name], start["inputs"].get(name)) for name in _SAME_INPUTS]
     rows += [(name, now[name], start["environment"].get(name)) for name in _SAME_PLACE]
-    init = court.inputs.init
-    rows.append(("weights", init.file.file_digest if init else None, state.weights_digest))
-    lineage = (init.facts.lineage if init else None) or {}
-    rows.append(("certificate", lineage.get("certificate_digest"), start["evidence_digest"]))
-    rows.append(("step", lineage.get("step"), state.step))
+    if court.subset.lora is None:
+        rows += _weights_rows(court, start, state)
+    else:  # the adapters are resume.subset's
+        rows.append(("base", inputs["init"], start["inputs"].get("init")))
     order = next((gate for gate in start["gates"] if gate["id"] == "data.order"), None)
     if order is not None:
         rows.append(("order", _order_digest(court), order["facts"].get("order_sha256")))
@@ -100,6 +110,17 @@ def _start_gate(court: Court, start: Mapping[str, Any], state: RunState) -> Gate
         cause=cause,
         facts={"step": state.step, "compared": [name for name, _, _ in rows]},
     )
+
+
+def _weights_rows(court: Court, start: Mapping[str, Any], state: RunState) -> list[tuple[str, Any, Any]]:
+    """The weights are those of the state, and the state is of this run."""
+    init = court.inputs.init
+    lineage = (init.facts.lineage if init else None) or {}
+    return [
+        ("weights", init.file.file_digest if init else None, state.weights_digest),
+        ("certificate", lineage.get("certificate_digest"), start["evidence_digest"]),
+        ("step", lineage.get("step"), state.step),
+    ]
 
 
 def _order_digest(court: Court) -> str:

@@ -15,7 +15,7 @@ from apr.model.adapters import built_facts, hidden_states, rope_at
 from apr.model.decoder import Decoder
 from apr.model.load import LoadedDecoder, stored_tensor
 from apr.stepzero import gates
-from apr.stepzero.behaviour import BEHAVIOUR_TOKENS, behaviour_gates
+from apr.stepzero.behaviour import BEHAVIOUR_TOKENS, Forward, behaviour_gates
 from apr.stepzero.built import ROPE_POSITIONS, built_gate, placement_gate, rope_reference
 from apr.stepzero.gate import GateResult
 from apr.stepzero.memory import STORED, memory_digests, memory_gate, tensor_digest, values_gate
@@ -100,11 +100,9 @@ def module_judges(decoder: Decoder, compute: Compute) -> Iterator[Judge]:
     yield lambda: _placement(decoder, compute)
 
 
-def behaviour(decoder: Decoder, compute: Compute, ids: tuple[int, ...], length: int) -> list[GateResult]:
+def behaviour(forward: Forward, compute: Compute, ids: tuple[int, ...], length: int) -> list[GateResult]:
     """Judge what any causal model must do, in the compute type of the run, causality at the length of its windows."""
-    return behaviour_gates(
-        hidden_states(decoder, compute.dtype), ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name, length
-    )
+    return behaviour_gates(forward, ids[: 2 * BEHAVIOUR_TOKENS], compute.dtype_name, length)
 
 
 def _built(decoder: Decoder) -> GateResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from apr import __version__
 from apr.aprfile.metadata import ModelFacts, model_metadata
 from apr.aprfile.reader import open_apr
 from apr.aprfile.writer import TensorSource, write_apr
+from apr.arch.config import TransformerConfig
 from apr.arch.inventory import EMBEDDING, HEAD
 from apr.base.files import write_json
 from apr.model.adapters import tracer
@@ -101,12 +102,16 @@ def facts_of(
     )
 
 
-def _own_reference(decoder: Decoder, tokenizer: TokenizerDefinition | None) -> dict[str, Any]:
-    _, limit = decoder.config.sequence_limit
+def proof_ids(config: TransformerConfig, tokenizer: TokenizerDefinition | None) -> Sequence[int]:
+    """Token ids of the probe, by the tokenizer where there is one."""
+    _, limit = config.sequence_limit
     if tokenizer is None:
-        ids = plain_probe_ids(decoder.config.vocab_size, limit)
-    else:
-        ids = probe_ids(TextTokenizer(tokenizer), limit)
+        return plain_probe_ids(config.vocab_size, limit)
+    return probe_ids(TextTokenizer(tokenizer), limit)
+
+
+def _own_reference(decoder: Decoder, tokenizer: TokenizerDefinition | None) -> dict[str, Any]:
+    ids = proof_ids(decoder.config, tokenizer)
     return record(tracer(decoder), ids, grade="B", oracle=f"apr {__version__}, fp32").to_dict()
 
 

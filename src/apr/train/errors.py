@@ -285,3 +285,52 @@ class MetricsChanged(AprError):
     path: str
     num_bytes: int
     step: int
+
+
+@dataclass(kw_only=True, eq=False)
+class RanksUneven(AprError):
+    """The windows of a step cannot be dealt out evenly to the processes of the run."""
+
+    id = "APR661"
+    text = "a step of {num_windows} windows cannot be shared evenly by {num_ranks} processes"
+    help = "choose --batch-size and --grad-accum so that the number of processes divides their product"
+    exit_code = EXIT_NO_ANSWER
+    num_windows: int
+    num_ranks: int
+
+
+@dataclass(kw_only=True, eq=False)
+class RanksDiffer(AprError):
+    """Two processes of a run do not hold the same."""
+
+    id = "APR662"
+    text = "the {what} of process {rank} is {found}, and that of process 0 is {expected}"
+    help = (
+        "nothing after the last saved state can be trusted: go on from there with --resume, on other machines"
+    )
+    what: str
+    rank: int
+    found: str
+    expected: str
+
+
+@dataclass(kw_only=True, eq=False)
+class RankLost(AprError):
+    """Another process of the run ended or cannot be reached."""
+
+    id = "APR663"
+    text = "another process of this run is gone ({reason})"
+    help = "what it said tells why; go on from the last saved state with --resume, on any number of processes"
+    exit_code = EXIT_NO_ANSWER
+    reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class WindowsMisdealt(AprError):
+    """A run's processes, one or several, did not take exactly the windows of a step, each once."""
+
+    id = "APR664"
+    text = "the windows of step {step} were not taken once each ({num_ranks} processes take them)"
+    help = "go on from the last saved state with --resume, on one process, and report it"
+    step: int
+    num_ranks: int

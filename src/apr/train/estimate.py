@@ -7,6 +7,7 @@ from typing import Any
 from apr.arch.counts import parameter_count
 from apr.base.environment import keep_freed_memory, resident_bytes
 from apr.data.windows import num_windows
+from apr.train.certify_documents import require_separators
 from apr.train.device import check_device_word, resolve_compute
 from apr.train.fit import checkpoint_bytes, disk_bytes, free_memory, require_disk, require_memory, run_memory
 from apr.train.inputs import Inputs
@@ -15,6 +16,7 @@ from apr.train.pace import Pace, measure_pace
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter
 from apr.train.spec import RunSpec
+from apr.train.subset import subset_of
 
 _PLACES = ("init", "arch", "tokenizer", "dataset", "val_shard", "run_dir")
 
@@ -26,8 +28,8 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     run fits.
 
     Returns:
-        {plan, inputs, num_parameters, available_windows, num_tokens, corpus_epochs, memory, memory_bytes, disk,
-        seconds_per_step, tokens_per_sec, seconds_per_validation, seconds, warnings}.
+        {plan, inputs, num_parameters, num_trainable, available_windows, num_tokens, corpus_epochs, memory,
+        memory_bytes, disk, seconds_per_step, tokens_per_sec, seconds_per_validation, seconds, warnings}.
 
     Raises:
         AprError: what would refuse the run before its first allocation.
@@ -42,11 +44,13 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         windows = inputs.count_windows(plan.seq_length)
         config = inputs.config
         check_fit(plan, config, dataset=str(spec.dataset), available_windows=windows)
+        require_separators(inputs, plan)
         memory = run_memory(plan, compute, inputs, before[1] if before else None)
         require_memory(plan, compute, inputs)
         require_disk(spec.run_dir, plan, config)
         validation_windows = num_windows(inputs.validation.total_tokens, plan.seq_length)
-    warnings = [text for text in (compute.note, *plan_warnings(spec, plan)) if text]
+    subset = subset_of(plan, config)
+    warnings = [text for text in (compute.note, *plan_warnings(spec, plan), *subset.notes) if text]
     for text in warnings:
         reporter.note(text)
     reporter.phase("measuring what a step takes", 0, None)
@@ -54,6 +58,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         "plan": plan.to_dict(),
         "inputs": _places(spec),
         "num_parameters": parameter_count(config),
+        "num_trainable": subset.num_trainable,
         "available_windows": windows,
         "num_tokens": plan.num_windows * plan.seq_length,
         "corpus_epochs": plan.num_windows / windows,

@@ -17,6 +17,7 @@ from apr.train.inputs import Inputs
 from apr.train.memory import MemoryTerms, memory_terms
 from apr.train.plan import RunPlan
 from apr.train.run_state import KEPT_STATES
+from apr.train.subset import subset_of
 
 _PROCESS_BYTES = 330 << 20  # with torch, where the system does not say what a process holds
 _KERNEL_BYTES = 26 << 20  # pages of the libraries' code that are read only when something is computed
@@ -59,7 +60,7 @@ def checkpoint_bytes(config: TransformerConfig) -> int:
 def disk_bytes(plan: RunPlan, config: TransformerConfig) -> int:
     """What a run has on the disk at its fullest, in bytes: checkpoints, and the moments of the states that it keeps."""
     num_states = min(plan.num_epochs, KEPT_STATES + 1)  # the oldest goes when a newer one is whole
-    moments = 8 * parameter_count(config)
+    moments = 8 * subset_of(plan, config).num_trainable
     return _num_checkpoints(plan) * checkpoint_bytes(config) + num_states * moments
 
 
@@ -80,14 +81,15 @@ def free_memory(compute: Compute) -> int | None:
 
 
 def require_memory(plan: RunPlan, compute: Compute, inputs: Inputs) -> None:
-    """Refuse a run on the CPU that needs more memory than there is.
+    """Refuse a run on the CPU that needs more memory than there is, with all its processes on this machine.
 
     Raises:
         NotEnoughMemory.
     """
     if compute.device.type != "cpu":
         return
-    needed, available = _terms(plan, compute, inputs).required, free_memory(compute)
+    here = compute.ranks.place.num_local_ranks
+    needed, available = here * _terms(plan, compute, inputs).required, free_memory(compute)
     if available is not None and needed > available:
         raise NotEnoughMemory(needed_mb=needed >> 20, available_mb=available >> 20)
 

@@ -35,7 +35,7 @@ class Loggers:
         Raises:
             BadOption, ExtraMissing: a logger that was asked for cannot be had.
         """
-        self._names = checked_loggers(spec)
+        self._names = checked_loggers(spec) if run_dir.writes else ()  # one process of a run speaks
         self._is_asked = spec.log is not None
         self._plan, self._run_dir, self._reporter = plan, run_dir, reporter
         self._relays: list[Relay] = []
@@ -46,7 +46,7 @@ class Loggers:
         """Open the loggers, once the run is about to make steps; `after_step` of them are there already."""
         self._after_step = self._last_step = after_step
         if not self._names:
-            if self._is_asked and (self._run_dir.path / LOGGERS_FILE).is_file():
+            if self._is_asked and self._run_dir.writes and (self._run_dir.path / LOGGERS_FILE).is_file():
                 self._write(self._id())  # a resume without them
             return
         about = LoggedRun(

@@ -13,7 +13,7 @@ from apr.data.batches import Batch, BatchStream
 from apr.model.decoder import Decoder
 from apr.model.loss import next_token_loss
 from apr.train.device import Compute
-from apr.train.errors import NotFinite
+from apr.train.errors import NotFinite, WindowsMisdealt
 from apr.train.optimizer import read_learning_rate, set_learning_rate
 from apr.train.plan import RunPlan
 from apr.train.spikes import Spike
@@ -65,13 +65,19 @@ def updates(
 
     Raises:
         NotFinite: loss or gradient is NaN or infinite; raised before the update is made.
+        WindowsMisdealt: several processes did not take the step's windows once each.
         SpikeFound: the judge ended the run.
     """
+    ranks = compute.ranks
     for step in range(first_step, plan.num_steps + 1):
         if should_stop():
             return
         start = time.perf_counter()
-        batches = [stream.next_batch() for _ in range(plan.grad_accum)]
+        planned = stream.planned_windows(plan.grad_accum)
+        batches = stream.next_step(plan.grad_accum, ranks.place.rank, ranks.num)
+        taken = [index for batch in batches for index in batch.window_indices]
+        if not ranks.have_shared(planned.tolist(), taken):
+            raise WindowsMisdealt(step=step, num_ranks=ranks.num)
         update = make_update(decoder, optimizer, batches, step, plan, compute, judge)
         yield replace(update, seconds=time.perf_counter() - start)
 
@@ -89,7 +95,7 @@ def make_update(
 
     Args:
         decoder, optimizer, plan, compute, judge: as for `updates`.
-        batches: the micro-batches of the step.
+        batches: the micro-batches of the step; with several processes, this one's share of them.
         step: 1 for the first; decides the learning rate.
 
     Raises:
@@ -97,8 +103,10 @@ def make_update(
     """
     start = time.perf_counter()
     set_learning_rate(optimizer, plan.learning_rate(step - 1))
-    num_tokens = sum(batch.num_target_tokens for batch in batches)
+    own_tokens = sum(batch.num_target_tokens for batch in batches)
+    num_tokens = int(compute.ranks.sum([own_tokens])[0])
     loss = _accumulate(decoder, batches, num_tokens, compute)
+    compute.ranks.sum_gradients(decoder.parameters())
     grad_norm = _clip(decoder, plan.grad_clip)
     _require_finite(step, loss, grad_norm)
     lr = read_learning_rate(optimizer)
@@ -118,19 +126,23 @@ def make_update(
 
 
 def _accumulate(decoder: Decoder, batches: Sequence[Batch], num_tokens: int, compute: Compute) -> float:
-    """Add up the gradient of the mean loss over all tokens of the step; returns that loss in nats.
+    """Add up the gradient of the mean loss over all tokens of the step, as far as it is this process's; returns that
+    loss of all processes in nats.
 
     Every micro-batch is scaled by the tokens of the whole step: a mean of means would weigh a short one too much.
     """
     total = 0.0
     for batch in batches:
-        hidden = decoder.hidden(batch.inputs_BT.to(compute.device), dtype=compute.dtype)
+        documents = None if batch.documents_BT is None else batch.documents_BT.to(compute.device)
+        hidden = decoder.hidden(
+            batch.inputs_BT.to(compute.device), dtype=compute.dtype, documents_BT=documents
+        )
         loss = next_token_loss(
             hidden, decoder.head_weight, batch.targets_BT.to(compute.device), 1.0 / num_tokens
         )
         loss.backward()
         total += float(loss.detach())
-    return total
+    return compute.ranks.sum([total])[0]
 
 
 def _clip(decoder: Decoder, limit: float) -> float:

@@ -11,9 +11,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from apr.arch.config import TransformerConfig
-from apr.arch.counts import kept_bytes_per_token, matrix_count, parameter_count
+from apr.arch.counts import parameter_count
+from apr.arch.inventory import EMBEDDING, HEAD
+from apr.arch.kept import kept_for_backward
+from apr.arch.lora import target_specs
 from apr.model.loss import CHUNK_LOGITS
 from apr.train.plan import RunPlan
+from apr.train.subset import Subset, subset_of
 
 _PROBE_TOKENS = 384  # `apr.stepzero.probe`
 _PROBE_BYTES = 20  # a logit of the probe: fp32, fp64, and the exponentials of its log-sum
@@ -26,11 +30,12 @@ class MemoryTerms:
     """What is in memory at the peak, in bytes."""
 
     at: str  # which moment
-    weights: int  # fp32; two models in step zero's control
-    gradients: int
+    weights: int  # fp32, with adapters; two models in step zero's control
+    gradients: int  # of what is trained, as the moments are
     moments: int
     activations: int  # kept for the backward pass, with the compute type's copy of the matrices
     logits: int  # a chunk of them, and the head's gradient
+    mask: int = 0  # of documents: one value for a pair of tokens, shared by heads and layers
     original: int = 0  # weights that the rehearsal cannot read from the file again
     snapshot: int = 0  # for saving in the background
     allocator: int = 0  # freed and not usable again
@@ -42,7 +47,7 @@ class MemoryTerms:
     @property
     def live(self) -> int:
         """What the run itself asks for."""
-        parts = ("weights", "gradients", "moments", "activations", "logits", "original", "snapshot")
+        parts = ("weights", "gradients", "moments", "activations", "logits", "mask", "original", "snapshot")
         return sum(getattr(self, name) for name in parts)
 
     @property
@@ -72,103 +77,137 @@ def memory_terms(
         dtype_name: `fp32` or `bf16`.
         num_packed: parameters that the checkpoint stores in blocks, which the rehearsal must copy.
     """
+    subset = subset_of(plan, config)
     compute_bytes = 2 if dtype_name == "bf16" else 4
-    moments = (
-        _control(plan, config, compute_bytes)
-        if plan.num_steps == 0
-        else (
-            _backward(plan, config, compute_bytes),
-            _update(plan, config),
-            _rehearsal(config, num_packed if plan.from_init else parameter_count(config)),
-            _saving(plan, config),
+    # Step zero's control comes before the optimizer, and is the peak where little is trained.
+    moments = _control(plan, config, compute_bytes)
+    if plan.num_steps > 0:
+        moments += (
+            _backward(plan, config, compute_bytes, subset),
+            _update(plan, config, subset),
+            _rehearsal(config, num_packed if plan.from_init else parameter_count(config), subset),
+            _saving(plan, config, subset),
         )
-    )
     greatest = max(moments, key=lambda terms: terms.live)
     return replace(greatest, allocator=int(_ALLOCATOR_SHARE * greatest.live))
 
 
-def _backward(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> MemoryTerms:
+def _backward(plan: RunPlan, config: TransformerConfig, compute_bytes: int, subset: Subset) -> MemoryTerms:
     """The backward pass begins: everything is kept, and from the second micro-batch on the gradients are there."""
-    weights, tokens = 4 * parameter_count(config), plan.batch_size * plan.seq_length
-    copies = compute_bytes * matrix_count(config) if compute_bytes < 4 else 0
+    trained, tokens = 4 * subset.num_trainable, plan.batch_size * plan.seq_length
+    trains_weights = None if subset.is_whole else subset.names
+    kept = kept_for_backward(config, compute_bytes, trains_weights, subset.lora)
+    head = config.vocab_size * config.hidden_size
+    copies = kept.copies + (compute_bytes * head if compute_bytes < 4 else 0)
     return MemoryTerms(
         at="in the backward pass",
-        weights=weights,
-        gradients=weights if plan.grad_accum > 1 else 0,
-        moments=2 * weights if plan.num_steps > 1 else 0,
-        activations=tokens * kept_bytes_per_token(config, compute_bytes) + copies,
-        logits=_logits(config, tokens, compute_bytes),
-        snapshot=_snapshot(plan, config) if plan.num_epochs > 1 else 0,  # of the epoch before
+        weights=_weights(config, subset),
+        gradients=trained if plan.grad_accum > 1 else 0,
+        moments=2 * trained if plan.num_steps > 1 else 0,
+        activations=tokens * kept.per_token + copies,
+        logits=_logits(config, tokens, compute_bytes, trains_head=_trains_head(config, subset)),
+        mask=_mask(plan, plan.batch_size, compute_bytes),
+        snapshot=_snapshot(plan, config, subset) if plan.num_epochs > 1 else 0,  # of the epoch before
     )
 
 
-def _update(plan: RunPlan, config: TransformerConfig) -> MemoryTerms:
+def _update(plan: RunPlan, config: TransformerConfig, subset: Subset) -> MemoryTerms:
     """The optimizer steps: every gradient is there, and the embedding's was just added to the head's."""
-    weights = 4 * parameter_count(config)
+    trained = 4 * subset.num_trainable
     return MemoryTerms(
         at="in the optimizer's step",
-        weights=weights,
-        gradients=weights,
-        moments=2 * weights,
+        weights=_weights(config, subset),
+        gradients=trained,
+        moments=2 * trained,
         activations=0,
-        logits=4 * config.vocab_size * config.hidden_size,
-        snapshot=_snapshot(plan, config) if plan.num_epochs > 1 else 0,
+        logits=4 * config.vocab_size * config.hidden_size * _trains_head(config, subset),
+        snapshot=_snapshot(plan, config, subset) if plan.num_epochs > 1 else 0,
     )
 
 
-def _rehearsal(config: TransformerConfig, num_original: int) -> MemoryTerms:
+def _rehearsal(config: TransformerConfig, num_original: int, subset: Subset) -> MemoryTerms:
     """Step zero makes an update on trial, beside the weights that it takes back."""
-    weights = 4 * parameter_count(config)
+    trained = 4 * subset.num_trainable
     return MemoryTerms(
         at="in the rehearsed update",
-        weights=weights,
-        gradients=weights,
-        moments=2 * weights,
+        weights=_weights(config, subset),
+        gradients=trained,
+        moments=2 * trained,
         activations=0,
         logits=0,
-        original=4 * num_original,
+        original=4 * num_original + _adapter_bytes(subset),
     )
 
 
-def _saving(plan: RunPlan, config: TransformerConfig) -> MemoryTerms:
+def _saving(plan: RunPlan, config: TransformerConfig, subset: Subset) -> MemoryTerms:
     """A save begins: with the copy there, the probe is run for the checkpoint's own reference."""
-    weights = 4 * parameter_count(config)
     return MemoryTerms(
         at="in a save",
-        weights=weights,
+        weights=_weights(config, subset),
         gradients=0,
-        moments=2 * weights,
+        moments=8 * subset.num_trainable,
         activations=0,
         logits=_probe(config),
-        snapshot=_snapshot(plan, config),
+        snapshot=_snapshot(plan, config, subset) or _merged(config, subset),
     )
 
 
-def _snapshot(plan: RunPlan, config: TransformerConfig) -> int:
-    """The copy of weights and moments that a save in the background writes; one at a time."""
-    return 12 * parameter_count(config) if plan.save == "background" else 0
+def _weights(config: TransformerConfig, subset: Subset) -> int:
+    return 4 * parameter_count(config) + _adapter_bytes(subset)
+
+
+def _adapter_bytes(subset: Subset) -> int:
+    return 4 * subset.num_trainable if subset.lora else 0
+
+
+def _merged(config: TransformerConfig, subset: Subset) -> int:
+    """Weights with their adapters in them, which a save makes however it is made."""
+    return 4 * sum(spec.num_elements for spec in target_specs(config, subset.lora)) if subset.lora else 0
+
+
+def _trains_head(config: TransformerConfig, subset: Subset) -> bool:
+    return (EMBEDDING if config.tie_word_embeddings else HEAD) in subset.names
+
+
+def _snapshot(plan: RunPlan, config: TransformerConfig, subset: Subset) -> int:
+    """The copy of what is trained and its moments that a save in the background writes; one at a time."""
+    if plan.save != "background":
+        return 0
+    return 12 * subset.num_trainable + _merged(config, subset)
 
 
 def _control(plan: RunPlan, config: TransformerConfig, compute_bytes: int) -> tuple[MemoryTerms, ...]:
     """Step zero alone: the probe of one model, and an evaluation, row by row, with a random one beside it."""
     weights = 4 * parameter_count(config)
     none = {"gradients": 0, "moments": 0, "activations": 0}
-    logits = _logits(config, plan.seq_length, compute_bytes)
+    head = config.vocab_size * config.hidden_size * (compute_bytes if compute_bytes < 4 else 0)  # its copy
+    logits = _logits(config, plan.seq_length, compute_bytes, trains_head=False) + head
     models = 2 if plan.from_init else 1  # from scratch the model itself is the random one
     return (
         MemoryTerms(at="in the probe", weights=weights, logits=_probe(config), **none),
-        MemoryTerms(at="in the random-weights control", weights=models * weights, logits=logits, **none),
+        MemoryTerms(
+            at="in the random-weights control",
+            weights=models * weights,
+            logits=logits,
+            mask=_mask(plan, 1, compute_bytes),
+            **none,
+        ),
     )
+
+
+def _mask(plan: RunPlan, rows: int, compute_bytes: int) -> int:
+    """The document mask of so many rows: `apr.model.masks`."""
+    return rows * plan.seq_length**2 * compute_bytes if plan.document_mask else 0
 
 
 def _probe(config: TransformerConfig) -> int:
     return _PROBE_BYTES * config.vocab_size * min(_PROBE_TOKENS, config.sequence_limit[1])
 
 
-def _logits(config: TransformerConfig, tokens: int, compute_bytes: int) -> int:
+def _logits(config: TransformerConfig, tokens: int, compute_bytes: int, *, trains_head: bool = True) -> int:
     """The loss at its peak: the head's gradient in fp32, and a chunk of logits or another one of its like."""
     chunk = min(tokens, max(1, CHUNK_LOGITS // config.vocab_size)) * config.vocab_size
-    head = config.vocab_size * config.hidden_size
+    head = config.vocab_size * config.hidden_size * trains_head
     narrow = compute_bytes if compute_bytes < 4 else 0
     softmax = 8 * chunk  # logits and their log-softmax, fp32
     product = (4 + narrow) * chunk + compute_bytes * head

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from apr.arch.config import TransformerConfig
+from apr.arch.errors import LoraUnsupported
+from apr.arch.lora import parse_lora
 from apr.base.errors import BadOption
 from apr.base.files import canonical_json, sha256_bytes
 from apr.train.errors import SequenceBeyondModel, TooFewWindows
@@ -37,6 +39,8 @@ _DEFAULTS: dict[str, Any] = {
     "dtype": "auto",
     "keep": "all",
     "save": "background",
+    "freeze": (),
+    "lora": "",
     "spike": "off",
     "spike_threshold": 6.0,
     "spike_window": 128,
@@ -71,10 +75,13 @@ class RunPlan:
     val_tokens: int  # validation tokens at most
     keep: str  # checkpoints that stay: all, or last:N with or without ,best
     save: str  # background (a second copy of weights and moments while it is written) or blocking
+    freeze: tuple[str, ...]  # globs of tensors that are not trained
+    lora: str  # adapters that are trained instead of the weights: r, alpha, targets; empty for none
     spike: str  # off, abort or skip:N; see apr.train.spikes
     spike_threshold: float  # robust standard deviations above the median
     spike_window: int  # updates that a step is held against
     allow_shard_cycle: bool
+    document_mask: bool  # attention stays inside a document, in training and in validation
     external_validation: bool  # validated on --val-shard, not on the dataset's own split
     from_init: bool
     synthetic: bool
@@ -88,11 +95,12 @@ class RunPlan:
             ValueError: a value is missing, unknown, of another kind or impossible.
         """
         kinds: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool}
-        kinds["tuple[float, float]"] = list
+        kinds |= dict.fromkeys(("tuple[float, float]", "tuple[str, ...]"), list)
         try:
             values = {name: entry["value"] for name, entry in document["values"].items()}
             sources = {name: entry["source"] for name, entry in document["values"].items()}
-            plan = cls(**{**values, "betas": tuple(values["betas"])}, sources=sources)
+            tuples = {name: tuple(values[name]) for name in ("betas", "freeze")}
+            plan = cls(**{**values, **tuples}, sources=sources)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         for field in fields(cls):
@@ -100,7 +108,9 @@ class RunPlan:
                 raise ValueError(f"{field.name} is {values[field.name]!r}")
         try:
             _check_ranges(values)
-        except BadOption as error:
+            if values["lora"]:
+                parse_lora(values["lora"])
+        except (BadOption, LoraUnsupported) as error:
             raise ValueError(error.message) from error
         return plan
 
@@ -146,7 +156,7 @@ class RunPlan:
 
     def _values(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sources"}
-        return {**values, "betas": list(self.betas)}
+        return {**values, "betas": list(self.betas), "freeze": list(self.freeze)}
 
 
 def resolve(spec: RunSpec) -> RunPlan:
@@ -154,6 +164,7 @@ def resolve(spec: RunSpec) -> RunPlan:
 
     Raises:
         BadOption: a value is out of range.
+        LoraUnsupported: `--lora` asks for what there is not.
     """
     mode = spec.mode or _DEFAULTS["mode"]
     if mode not in MODES:
@@ -172,6 +183,7 @@ def resolve(spec: RunSpec) -> RunPlan:
             values[name], sources[name] = _DEFAULTS[name], "default"
     for name, field_name, value in (
         ("allow_shard_cycle", "allow_shard_cycle", spec.allow_shard_cycle),
+        ("document_mask", "document_mask", spec.document_mask),
         ("external_validation", "val_shard", spec.val_shard is not None),
         ("from_init", "init", spec.init is not None),
         ("synthetic", "synthetic", spec.synthetic),
@@ -179,6 +191,8 @@ def resolve(spec: RunSpec) -> RunPlan:
         is_asked = value or field_name in spec.places
         values[name], sources[name] = value, spec.source_of(field_name) if is_asked else "default"
     _check_ranges(values, spec.source_of)
+    if spec.lora is not None:
+        values["lora"] = str(parse_lora(spec.lora, spec.source_of("lora")))
     return RunPlan(**values, sources=sources)
 
 
@@ -204,6 +218,7 @@ def _check_ranges(values: Mapping[str, Any], source_of: Callable[[str], str] = o
     require("schedule", values["schedule"] in SCHEDULES, " or ".join(SCHEDULES))
     require("save", values["save"] in ("background", "blocking"), "background or blocking")
     require("keep", bool(_KEEP.fullmatch(values["keep"])), "all, last:N or last:N,best")
+    require("freeze", all(isinstance(glob, str) and glob for glob in values["freeze"]), "names or globs")
     require("dtype", values["dtype"] in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from apr.base.environment import keep_freed_memory
-from apr.base.errors import AprError, CannotWrite, Interrupted
+from apr.base.errors import AprError, BadOption, CannotWrite, Interrupted
+from apr.model.decoder import Decoder
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.errors import StepZeroIncomplete, StepZeroRefused
 from apr.stepzero.gate import spelled
 from apr.train.books import Books
 from apr.train.certify import StepZero, certify, validation_loss
+from apr.train.certify_documents import require_separators
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.errors import LossDiverged, NotFinite, SpikeFound, TokensMiscounted
+from apr.train.errors import LossDiverged, NotFinite, RanksUneven, SpikeFound, TokensMiscounted
 from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.interruptions import interruptions, terminable
@@ -26,13 +28,23 @@ from apr.train.log_reporter import Loggers
 from apr.train.loggers import checked_loggers
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
+from apr.train.ranks import Ranks, joined, weights_fingerprint
 from apr.train.reporter import Reporter, StepFigures
-from apr.train.resume import INPUTS, Resumption, open_resumption, record_inputs, require_lineage, rewind
-from apr.train.run_dir import RunDir
+from apr.train.resume import (
+    INPUTS,
+    Resumption,
+    open_resumption,
+    record_inputs,
+    require_lineage,
+    rewind,
+    spec_of_state,
+)
+from apr.train.run_dir import Onlooker, RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
 from apr.train.spikes import skipped_line, skipped_sentence, spikes_of
+from apr.train.subset import subset_of
 from apr.train.synthetic import run_synthetic
 
 _HURRY_S = 1.0  # that a second Ctrl-C waits for a logger
@@ -48,20 +60,31 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
         AprError: the run was refused or ended badly; where a run directory exists, its record says so too.
     """
     keep_freed_memory()
+    with joined() as ranks:
+        return _pretrain(spec, reporter, ranks)
+
+
+def _pretrain(spec: RunSpec, reporter: Reporter, ranks: Ranks) -> dict[str, Any]:
+    hold = RunDir if ranks.is_first else Onlooker
     if spec.resume:
         check_device_word(spec.device or "auto")
-        with RunDir(spec.run_dir, resumes=True) as run_dir:
-            return _resume(open_resumption(spec), run_dir, reporter)
+        with hold(spec.run_dir, resumes=True) as run_dir:
+            resumption = ranks.in_turn(lambda: open_resumption(spec))
+            return _resume(resumption, run_dir, reporter, ranks)
     plan = resolve(spec)
     check_device_word(plan.device)
     checked_loggers(spec)
     if plan.synthetic:
+        if ranks.num > 1:
+            raise BadOption(
+                option="--synthetic", value=f"on {ranks.num} processes", limit="for more than one process"
+            )
         with RunDir(spec.run_dir) as run_dir:
             return run_synthetic(plan, run_dir, reporter)
-    compute = resolve_compute(plan.device, plan.dtype)
+    compute = resolve_compute(plan.device, plan.dtype, ranks)
     with Inputs(spec, reporter) as inputs:
         _require_fit(inputs, plan, compute, spec)
-        with RunDir(spec.run_dir) as run_dir:
+        with hold(spec.run_dir) as run_dir:
             run_dir.write(INPUTS, record_inputs(spec))
             run_dir.write("plan.json", plan.to_dict())  # from here on there is something to resume
             with Loggers(spec, plan, run_dir, reporter) as loggers:
@@ -70,17 +93,19 @@ def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
                 ).carry_out()
 
 
-def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict[str, Any]:
+def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: Ranks) -> dict[str, Any]:
     spec, plan, state = resumption.spec, resumption.plan, resumption.state
-    compute = resolve_compute(plan.device, plan.dtype)
+    compute = resolve_compute(plan.device, plan.dtype, ranks)
     checked_loggers(spec)
     if state is not None:
         require_lineage(resumption)
-        # The weights of the state bring config and tokenizer; what the run began with is not needed again.
-        spec = replace(spec, init=run_dir.path / state.weights, arch=None, tokenizer=None)
+        spec = spec_of_state(resumption, state)
     with Inputs(spec, reporter) as inputs, Loggers(spec, plan, run_dir, reporter) as loggers:
         _require_fit(inputs, plan, compute, spec)
-        rewind(run_dir, state)
+        if ranks.is_first:
+            rewind(run_dir, state)
+        if state is None:  # it begins again, from what is given now
+            run_dir.write(INPUTS, record_inputs(spec))
         return _Run(
             spec=spec,
             plan=plan,
@@ -93,12 +118,16 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter) -> dict
 
 
 def _require_fit(inputs: Inputs, plan: RunPlan, compute: Compute, spec: RunSpec) -> None:
+    if plan.windows_per_step % compute.ranks.num:
+        raise RanksUneven(num_windows=plan.windows_per_step, num_ranks=compute.ranks.num)
     check_fit(
         plan,
         inputs.config,
         dataset=str(spec.dataset),
         available_windows=inputs.count_windows(plan.seq_length),
     )
+    subset_of(plan, inputs.config)  # refuses what names nothing, or everything
+    require_separators(inputs, plan)
     require_memory(plan, compute, inputs)
 
 
@@ -121,7 +150,8 @@ class _Run:
 
     def carry_out(self) -> dict[str, Any]:
         """Judge, train, record; whatever ends the run, the record says so."""
-        for text in (self.compute.note, *plan_warnings(self.spec, self.plan), self._going_on()):
+        notes = subset_of(self.plan, self.inputs.config).notes
+        for text in (self.compute.note, *plan_warnings(self.spec, self.plan), *notes, self._going_on()):
             if text:
                 self._say(text)
         ledger = Ledger(plan=self.plan, step0_loss=float("nan"))
@@ -132,6 +162,7 @@ class _Run:
             with terminable():
                 zero = self._certify(books)
             self._require_passed(zero.certificate)
+            self._require_same_weights(zero.decoder)
             outcome = self._train(zero, books)
         except KeyboardInterrupt:
             self.reporter.close(_HURRY_S)
@@ -190,6 +221,14 @@ class _Run:
         if certificate.not_judged:
             raise StepZeroIncomplete(gates=", ".join(certificate.not_judged))
 
+    def _require_same_weights(self, decoder: Decoder) -> None:
+        """Every process of the run computes with the same weights, inputs and plan."""
+        ranks = self.compute.ranks
+        if ranks.num > 1:
+            inputs = {f"{name} digest": str(digest) for name, digest in self.inputs.digests.items()}
+            weights = weights_fingerprint(dict(decoder.named_parameters()))
+            ranks.require_same({"plan digest": self.plan.digest, **inputs, "sum of the weights": weights})
+
     def _train(self, zero: StepZero, books: Books) -> str:
         """Make the updates; returns the terminal word."""
         ledger = books.ledger
@@ -200,6 +239,8 @@ class _Run:
             lineage=self._lineage(books),
             decoder=zero.decoder,
             optimizer=zero.optimizer,
+            subset=subset_of(self.plan, self.inputs.config),
+            frozen=zero.frozen,
             committed=list(books.committed),
             last_step=books.kept_steps,
         )
@@ -209,7 +250,8 @@ class _Run:
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
         self.reporter.start(ledger.steps)
         with interruptions() as interrupted:
-            word = self._make_updates(zero, ledger, saver, interrupted)
+            # Every process asks at the same places, and hears the same answer.
+            word = self._make_updates(zero, ledger, saver, lambda: self.compute.ranks.any(interrupted()))
             saver.background.finish()
         return word
 
@@ -237,7 +279,7 @@ class _Run:
                 self._close_epoch(zero, ledger, saver, stream.cursor)
         if ledger.has_ended_early:
             return "EARLY_STOP"
-        if interrupted() and not ledger.is_complete:
+        if not ledger.is_complete and interrupted():
             saver.save_between(ledger, stream.cursor)
             return "INTERRUPTED"
         self._require_all_consumed(stream.cursor)
@@ -254,6 +296,7 @@ class _Run:
         )
 
     def _close_epoch(self, zero: StepZero, ledger: Ledger, saver: Saver, cursor: int) -> None:
+        self._require_same_weights(zero.decoder)
         validation = self.inputs.validation
         val = validation_loss(
             zero.decoder, validation, self.plan, self.compute, self.reporter, self.plan.val_tokens

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from apr.aprfile.reader import open_apr
+from apr.arch.lora import parse_lora
 from apr.base.errors import AprError
 from apr.base.files import read_json, sha256_bytes
 from apr.stepzero.verify import verify_certificate
@@ -133,6 +136,8 @@ def _require_same(spec: RunSpec, plan: RunPlan) -> None:
         asked = getattr(spec, field.name)
         if field.name not in planned or asked is None or asked is False:
             continue
+        if field.name == "lora":
+            asked = str(parse_lora(asked))  # the plan has it spelled out
         if asked != (value := getattr(plan, field.name)):
             raise ResumeDiffers(
                 option=spec.source_of(field.name),
@@ -162,6 +167,18 @@ def require_lineage(resumption: Resumption) -> None:
         )
 
 
+def spec_of_state(resumption: Resumption, state: RunState) -> RunSpec:
+    """What a state is gone on from.
+
+    The weights of a state bring config and tokenizer, and what the run began with is not needed again; but adapters
+    stand beside the weights that it began with.
+    """
+    spec = resumption.spec
+    if resumption.plan.lora:
+        return spec
+    return replace(spec, init=spec.run_dir / state.weights, arch=None, tokenizer=None)
+
+
 def rewind(run_dir: RunDir, state: RunState | None) -> None:
     """Put the run directory back to where the state was saved; what came after is made again, to the byte.
 
@@ -174,9 +191,9 @@ def rewind(run_dir: RunDir, state: RunState | None) -> None:
         run_dir.rewind_metrics(state.metrics_bytes, state.metrics_sha256, state.step)
     kept = set(state.books["checkpoints"]) if state is not None else set()
     for path in sorted(run_dir.checkpoints.glob("epoch-*")):
-        name = f"ckpt/{path.name.removesuffix('.metadata.json').removesuffix('.apr')}.apr"
-        if name not in kept:
-            path.unlink()
+        stem = re.sub(r"\.(metadata\.json|apr|adapter)$", "", path.name)
+        if f"ckpt/{stem}.apr" not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
             run_dir.log(f"removed {path.name}: its save had not ended")
     best = None if state is None else best_of(state.books)
     if best is None:

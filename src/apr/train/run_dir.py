@@ -23,6 +23,8 @@ class RunDir:
     The lock is the kernel's, on an open file, so that a killed run leaves nothing to clean up.
     """
 
+    writes = True
+
     def __init__(self, path: Path, *, resumes: bool = False) -> None:
         """Name the directory.
 
@@ -129,3 +131,29 @@ class RunDir:
                 stream.write(line + "\n")
         except OSError as error:
             raise CannotWrite(path=str(path), reason=error.strerror or str(error)) from error
+
+
+class Onlooker(RunDir):
+    """The run directory as every process but the first has it: what it holds can be read, and nothing is written."""
+
+    writes = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def rewind_metrics(self, num_bytes: int, sha256: str, step: int) -> None:
+        """Change nothing."""
+
+    def log(self, text: str) -> None:
+        """Write nothing."""

@@ -16,6 +16,7 @@ from apr.train.errors import StateBad
 KEPT_STATES = 2  # the one before stays, in case the last is damaged
 FORMAT = "apr-state-1"
 OPTIMIZER, PROGRESS, WEIGHTS = "optimizer.safetensors", "progress.json", "model.apr"
+ADAPTERS = "adapters.safetensors"
 UNFINISHED = ".unfinished-"
 
 
@@ -34,6 +35,7 @@ class RunState:
     metrics_bytes: int  # length of metrics.jsonl
     metrics_sha256: str  # of those bytes
     books: dict[str, Any]  # of the ledger
+    adapters_sha: str = ""  # SHA-256 of the adapters' file; empty where the run trains none
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, with a digest over them."""
@@ -94,6 +96,12 @@ def forget(run_dir: Path, keep: str, best: str | None) -> None:
     for name in removable(there, keep, best):
         if name not in needed:
             (run_dir / name).unlink(missing_ok=True)
+            shutil.rmtree(run_dir / adapter_folder(name), ignore_errors=True)
+
+
+def adapter_folder(checkpoint: str) -> str:
+    """The folder of the adapters that a checkpoint has merged, relative to the run directory."""
+    return f"{checkpoint.removesuffix('.apr')}.adapter"
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -18,14 +18,26 @@ from torch import Tensor
 from apr.aprfile.metadata import ModelFacts
 from apr.evals.loss import EvalLoss
 from apr.model.decoder import Decoder
+from apr.model.lora import base_parameters, replaced, to_peft
 from apr.train.background import Background
-from apr.train.checkpoint import Lineage, best_of, facts_of, perplexity, point_to_best, write_checkpoint
+from apr.train.certify_subset import require_frozen
+from apr.train.checkpoint import (
+    Lineage,
+    best_of,
+    facts_of,
+    perplexity,
+    point_to_best,
+    proof_ids,
+    write_checkpoint,
+)
 from apr.train.inputs import Inputs
 from apr.train.ledger import Ledger
+from apr.train.merge import Merge, merge_for_saving, write_adapter
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
-from apr.train.run_state import RunState, forget
+from apr.train.run_state import RunState, adapter_folder, forget
 from apr.train.state import moment_tensors, write_state
+from apr.train.subset import Subset, trained_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +45,8 @@ class _Snapshot:
     """Everything that one save writes, as it was between two steps."""
 
     parameters: Mapping[str, Tensor]
+    adapters: Mapping[str, Tensor]  # named as in their file; none without LoRA
+    merge: Merge | None
     moments: Mapping[str, Tensor]
     facts: ModelFacts
     state: RunState  # without what only the written files tell
@@ -50,6 +64,8 @@ class Saver:
     lineage: Lineage  # of the start; step and tokens are filled in
     decoder: Decoder
     optimizer: torch.optim.AdamW
+    subset: Subset
+    frozen: Mapping[str, str]  # sha256 of what is not trained, by name
     committed: list[str] = field(default_factory=list)  # checkpoints that are whole
     last_step: int = 0  # of the last whole state; 0 for none
     background: Background = field(default_factory=Background)
@@ -65,6 +81,10 @@ class Saver:
         metadata = _metadata(ledger, val, noise)
         if name not in ledger.checkpoints:
             ledger.checkpoints.append(name)
+        if not self.run_dir.writes:  # another process does; its word ends the run if it cannot
+            self.committed.append(name)
+            self.last_step = ledger.steps
+            return
         snapshot = self._snapshot(ledger, cursor, name, metadata, _best(ledger, val))
         self.background.start(lambda: self._write(snapshot))
         if self.plan.save == "blocking":
@@ -73,7 +93,9 @@ class Saver:
     def save_between(self, ledger: Ledger, cursor: int) -> None:
         """Save a state between two epochs, with its own copy of the weights, and wait until it is there."""
         self.background.finish()
-        if ledger.steps > self.last_step:
+        if ledger.steps > self.last_step and not self.run_dir.writes:
+            self.last_step = ledger.steps
+        elif ledger.steps > self.last_step:
             self._write(self._snapshot(ledger, cursor, "", None, None))
 
     def _snapshot(
@@ -84,19 +106,24 @@ class Saver:
         metadata: dict[str, Any] | None,
         best: tuple[str, int, float] | None,
     ) -> _Snapshot:
-        named: dict[str, Tensor] = dict(self.decoder.named_parameters())
-        moments = moment_tensors(named, self.optimizer)
+        trained = dict(trained_parameters(self.decoder, self.subset))
+        moments = moment_tensors(trained, self.optimizer)
         if metadata is not None and self.plan.save == "background":
             self.background.finish()  # one snapshot in memory at a time
             moments = {name: value.clone() for name, value in moments.items()}
-            named = {name: value.detach().clone() for name, value in named.items()}
-        init = self.inputs.init
+            trained = {name: value.detach().clone() for name, value in trained.items()}
+        merge = self._merge(ledger.steps)
+        # What is frozen needs no copy, and what is merged is one.
+        made = trained if merge is None else merge.weights
+        named = {name: made.get(name, value) for name, value in base_parameters(self.decoder).items()}
         lineage = replace(self.lineage, step=ledger.steps, tokens=ledger.tokens)
         num_bytes, sha256 = self.run_dir.metrics_mark()
         return _Snapshot(
             parameters=named,
+            adapters=to_peft(trained) if merge else {},
+            merge=merge,
             moments=moments,
-            facts=facts_of(init.facts if init else None, self.decoder, self.inputs.tokenizer, lineage),
+            facts=self._facts(lineage, merge),
             state=RunState(
                 step=ledger.steps,
                 epoch=ledger.epoch,
@@ -114,24 +141,54 @@ class Saver:
             best=best,
         )
 
+    def _merge(self, step: int) -> Merge | None:
+        if self.subset.lora is None:
+            return None
+        ids = proof_ids(self.decoder.config, self.inputs.tokenizer)
+        return merge_for_saving(self.decoder, self.subset.lora, ids, step)
+
+    def _facts(self, lineage: Lineage, merge: Merge | None) -> ModelFacts:
+        """Describe a checkpoint; its reference is that of the weights it holds."""
+        base = self.inputs.init.facts if self.inputs.init else None
+        with replaced(self.decoder, merge.weights if merge else {}):
+            return facts_of(base, self.decoder, self.inputs.tokenizer, lineage)
+
     def _write(self, made: _Snapshot) -> None:
         run_dir, state = self.run_dir.path, made.state
 
         def write_weights(path: Path) -> str:
             return write_checkpoint(path, made.parameters, made.facts)
 
+        require_frozen(self.frozen, base_parameters(self.decoder), state.step)
         if made.metadata is None:
-            write_state(run_dir, state, made.moments, write_weights=write_weights)
+            write_state(run_dir, state, made.moments, write_weights=write_weights, adapters=made.adapters)
         else:
             self.run_dir.checkpoints.mkdir(exist_ok=True)
             state = replace(state, weights_digest=write_weights(run_dir / state.weights))
-            write_state(run_dir, state, made.moments, before_commit=lambda done: self._describe(made, done))
+            write_state(
+                run_dir,
+                state,
+                made.moments,
+                before_commit=lambda done: self._describe(made, done),
+                adapters=made.adapters,
+            )
             self.committed.append(state.weights)
         self.last_step = state.step
         forget(run_dir, self.plan.keep, made.best[0] if made.best else None)
 
     def _describe(self, made: _Snapshot, state: RunState) -> None:
-        digests = {"optimizer_state_sha": state.optimizer_state_sha, "file_digest": state.weights_digest}
+        digests: dict[str, Any] = {
+            "optimizer_state_sha": state.optimizer_state_sha,
+            "file_digest": state.weights_digest,
+        }
+        if made.merge is not None:
+            folder = self.run_dir.path / adapter_folder(state.weights)
+            digests["merge"] = {
+                **made.merge.proof.to_dict(),
+                "lora": str(made.merge.lora),
+                "base_digest": self.lineage.init_digest,
+                "adapter_sha": write_adapter(folder, made.adapters, made.merge.lora),
+            }
         name = f"{state.weights.removesuffix('.apr')}.metadata.json"
         self.run_dir.write(name, {**(made.metadata or {}), **digests})
         if made.best is not None:

@@ -72,6 +72,13 @@ def _word(value: Any, folder: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _texts(value: Any, folder: Path) -> tuple[str, ...] | None:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(item, str) and item for item in listed):
+        return None
+    return tuple(listed)
+
+
 def words(value: Any, folder: Path = Path()) -> tuple[str, ...] | None:
     """Words with commas between them, or a list of such."""
     listed = [value] if isinstance(value, str) else value
@@ -93,6 +100,7 @@ def _preset_or_path(value: Any, folder: Path) -> str | None:
 
 WHOLE = Kind(says="a whole number", read=_whole)
 NUMBER = Kind(says="a number", read=_number)
+TEXTS = Kind(says="a name or glob in quotes, or a list of them", read=_texts)
 PAIR = Kind(says="two numbers, such as [0.9, 0.95]", read=_pair)
 SWITCH = Kind(says="true or false", read=_switch)
 WORD = Kind(says="a word in quotes", read=_word, is_text=True)
@@ -103,7 +111,7 @@ PRESET_OR_PATH = Kind(
 )
 
 _SECTIONS: dict[str, dict[str, Kind]] = {
-    "model": {"init": PATH, "arch": PRESET_OR_PATH, "tokenizer": PATH},
+    "model": {"init": PATH, "arch": PRESET_OR_PATH, "tokenizer": PATH, "freeze": TEXTS, "lora": WORD},
     "data": {
         "dataset": PATH,
         "val_shard": PATH,
@@ -112,6 +120,7 @@ _SECTIONS: dict[str, dict[str, Kind]] = {
         "seq_length": WHOLE,
         "grad_accum": WHOLE,
         "allow_shard_cycle": SWITCH,
+        "document_mask": SWITCH,
     },
     "optimizer": {
         "lr": NUMBER,

@@ -49,6 +49,9 @@ class RunSpec:
         None  # loggers beside metrics.jsonl; no part of the plan: they must not matter
     )
     allow_shard_cycle: bool = False
+    freeze: tuple[str, ...] | None = None  # globs over the tensors of the model
+    lora: str | None = None
+    document_mask: bool = False
     resume: bool = False
     places: Mapping[str, str] = field(default_factory=dict)  # of what no option gave: a run file or --set
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from apr.base.errors import CannotWrite
 from apr.base.files import fsync, replacing, sha256_file, write_json
 from apr.train.errors import CheckpointDiffers, StateBad
-from apr.train.run_state import OPTIMIZER, PROGRESS, UNFINISHED, WEIGHTS, RunState, state_name
+from apr.train.run_state import ADAPTERS, OPTIMIZER, PROGRESS, UNFINISHED, WEIGHTS, RunState, state_name
 
 
 def moment_tensors(
@@ -35,7 +35,7 @@ def moment_tensors(
 
 
 def write_optimizer(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write moments and step counts, and compare what can be read again with what is in memory.
+    """Write moments and step counts, or adapters, and compare what can be read again with what is in memory.
 
     Returns:
         SHA-256 of the file.
@@ -99,6 +99,7 @@ def write_state(
     moments: Mapping[str, Tensor],
     write_weights: Callable[[Path], str] | None = None,
     before_commit: Callable[[RunState], None] | None = None,
+    adapters: Mapping[str, Tensor] | None = None,
 ) -> RunState:
     """Write a state's folder whole or not at all.
 
@@ -109,6 +110,7 @@ def write_state(
         write_weights: writes a copy of the weights into the state itself and returns its digest, where the step ends
             no epoch.
         before_commit: called with the finished state, before it gets its name and with it its validity.
+        adapters: those of a LoRA run, named as in their file.
 
     Returns:
         The state with the digests of what was written.
@@ -123,6 +125,8 @@ def write_state(
         if write_weights is not None:
             digest = write_weights(folder / WEIGHTS)
             state = replace(state, weights=f"{state_name(state.step)}/{WEIGHTS}", weights_digest=digest)
+        if adapters:
+            state = replace(state, adapters_sha=write_optimizer(folder / ADAPTERS, adapters))
         state = replace(state, optimizer_state_sha=write_optimizer(folder / OPTIMIZER, moments))
         write_json(folder / PROGRESS, state.to_dict())
         if before_commit is not None:

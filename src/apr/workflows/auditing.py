@@ -34,7 +34,7 @@ def audit_dataset(
         on_progress: called while documents are hashed.
 
     Returns:
-        {path, digest, format_version, tokenizer_sha256, eos_policy, sources, sides: [{part, path, num_tokens,
+        {path, digest, format_version, tokenizer_sha256, eos_policy, sources, dedup, sides: [{part, path, num_tokens,
         num_documents, num_bytes, bytes_per_token, unigram_entropy_nats, num_distinct_ids, vocab_size, num_duplicates,
         num_unknown, longest, samples}], num_shared}; `num_shared` counts held-out documents that are trained on.
 
@@ -58,6 +58,7 @@ def audit_dataset(
         "tokenizer_sha256": manifest.tokenizer_sha256,
         "eos_policy": manifest.eos_policy,
         "sources": [asdict(source) for source in manifest.sources],
+        "dedup": manifest.dedup,
         "sides": [_side(dataset, found, tokenizer) for dataset, found in zip(datasets, hashes, strict=True)],
         "num_shared": int(np.isin(hashes[1], hashes[0]).sum()) if len(hashes) > 1 else 0,
     }

@@ -8,10 +8,11 @@ from typing import Any
 
 from apr.base.errors import AprError
 from apr.data.corpus import read_corpus
+from apr.data.errors import EncodingDiffers
 from apr.data.sources import Source
 from apr.tokenizer.audited import AuditedTokenizer
 from apr.tokenizer.definition import TokenizerDefinition
-from apr.tokenizer.engine import TextTokenizer, Tokenizer
+from apr.tokenizer.engine import REFERENCE, TextTokenizer, Tokenizer
 from apr.tokenizer.engine_choice import AUTO, UNFIT, choose_engine
 
 SMALL_CORPUS_BYTES = 8 << 20  # the reference encodes so much in the time that a fast engine takes to load
@@ -55,8 +56,20 @@ def encode_audited(
         if engine != AUTO:
             raise
         _note(on_note, f"{error.message}; beginning again with HF tokenizers")
-        reference = TextTokenizer(definition)
-        return _completed(run(reference), reference, error)
+        return _by_reference(definition, run, error)
+    except EncodingDiffers as error:
+        # The process before gave the engine up, and was stopped after that: what it began is gone on with.
+        if engine != AUTO or error.field != "--engine" or not error.found.startswith(f"{REFERENCE} "):
+            raise
+        _note(on_note, f"the encoding in {error.folder} was begun with HF tokenizers; going on with them")
+        return _by_reference(definition, run, error)
+
+
+def _by_reference(
+    definition: TokenizerDefinition, run: Callable[[Tokenizer], dict[str, Any]], passed_over: AprError
+) -> dict[str, Any]:
+    reference = TextTokenizer(definition)
+    return _completed(run(reference), reference, passed_over)
 
 
 def _completed(

@@ -13,8 +13,9 @@ from torch import Tensor
 from apr.aprfile.reader import open_apr
 from apr.base.errors import BadOption
 from apr.data.corpus import read_corpus
-from apr.data.errors import CorpusEmpty
-from apr.data.shards import open_dataset
+from apr.data.documents import document_numbers, separator_of
+from apr.data.errors import CorpusEmpty, NoSeparators
+from apr.data.shards import TokenDataset, open_dataset
 from apr.data.windows import IGNORED_TARGET, num_windows
 from apr.evals.loss import EvalLoss, evaluate_loss
 from apr.model.adapters import loss_sum
@@ -36,6 +37,7 @@ def evaluate_model(
     seq_length: int | None = None,
     device: str = "auto",
     dtype: str = "fp32",
+    document_mask: bool = False,
     on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the loss of an .apr model on exactly one of a dataset folder and a text.
@@ -47,10 +49,12 @@ def evaluate_model(
         max_tokens: predict at most so many tokens; None for all.
         seq_length: window, at most what the model attends over; None for 1,024 or that.
         device, dtype: as for training; fp32 by default, because a loss is compared with others.
+        document_mask: keep attention inside a document, as a run with --document-mask does.
         on_progress: told what is being done.
 
     Returns:
-        {loss, standard_error, perplexity, bits_per_byte, num_tokens, num_bytes, seq_length}; nats per token.
+        {loss, standard_error, perplexity, bits_per_byte, num_tokens, num_bytes, seq_length, document_mask}; nats per
+        token.
 
     Raises:
         AprError: the model or the data cannot be used.
@@ -67,7 +71,9 @@ def evaluate_model(
         tokenizer = _tokenizer(loaded, path)
         length = _window_length(loaded, seq_length)
         needed = None if max_tokens is None else max_tokens + 1
-        ids = _shard_ids(loaded, dataset, needed) if dataset else _text_ids(tokenizer, text)[:needed]
+        shards = _open_shards(loaded, dataset) if dataset else None
+        separator_id = _separator_id(shards, tokenizer, text) if document_mask else None
+        ids = _shard_ids(shards, needed) if shards else _text_ids(tokenizer, text)[:needed]
         if len(ids) < 2:
             raise BadOption(
                 option="the text", value=f"of {len(ids)} tokens", limit="at least two tokens long"
@@ -75,10 +81,10 @@ def evaluate_model(
         total = len(ids) - 1
         found = evaluate_loss(
             loss_sum(loaded.decoder, compute.dtype),
-            _windows(ids, length),
+            _windows(ids, length, separator_id),
             lambda done: say("loss", done, total),
         )
-    return _result(found, _num_bytes(tokenizer, ids[1:]), length)
+    return {**_result(found, _num_bytes(tokenizer, ids[1:]), length), "document_mask": document_mask}
 
 
 def _tokenizer(loaded: LoadedDecoder, path: Path) -> TextTokenizer:
@@ -95,7 +101,15 @@ def _window_length(loaded: LoadedDecoder, asked: int | None) -> int:
     return asked or min(limit, _MAX_SEQ_LENGTH)
 
 
-def _shard_ids(loaded: LoadedDecoder, folder: Path, needed: int | None) -> np.ndarray:
+def _separator_id(shards: TokenDataset | None, tokenizer: TextTokenizer, text: Path | None) -> int:
+    if shards is not None:
+        return separator_of(shards)
+    if (found := tokenizer.definition.end_of_text_id) is None:
+        raise NoSeparators(folder=str(text))
+    return found
+
+
+def _open_shards(loaded: LoadedDecoder, folder: Path) -> TokenDataset:
     dataset = open_dataset(folder)
     definition = tokenizer_of(loaded.facts)
     made_by = dataset.manifest.tokenizer_sha256
@@ -104,6 +118,10 @@ def _shard_ids(loaded: LoadedDecoder, folder: Path, needed: int | None) -> np.nd
     vocab_size = loaded.facts.config.vocab_size
     if dataset.manifest.max_token_id >= vocab_size:
         raise TokenIdTooLarge(dataset=str(folder), found=dataset.manifest.max_token_id, limit=vocab_size)
+    return dataset
+
+
+def _shard_ids(dataset: TokenDataset, needed: int | None) -> np.ndarray:
     stop = dataset.total_tokens if needed is None else min(needed, dataset.total_tokens)
     return dataset.slice(0, stop).astype(np.int64)
 
@@ -126,14 +144,18 @@ def _text_ids(tokenizer: TextTokenizer, path: Path | None) -> np.ndarray:
     return np.array(ids, dtype=np.int64)
 
 
-def _windows(ids: np.ndarray, length: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows of the ids, [1, T] inputs and targets, each token predicted once; the last is padded and masked."""
+def _windows(ids: np.ndarray, length: int, separator_id: int | None) -> Iterator[tuple[Tensor, ...]]:
+    """Windows of the ids, [1, T] inputs and targets, each token predicted once; the last is padded and masked.
+
+    With a separator, each input's document is the third of them.
+    """
     for index in range(num_windows(len(ids), length)):
         piece = ids[index * length : (index + 1) * length + 1]
         inputs = np.zeros((1, length), dtype=np.int64)
         targets = np.full((1, length), IGNORED_TARGET, dtype=np.int64)
         inputs[0, : len(piece) - 1], targets[0, : len(piece) - 1] = piece[:-1], piece[1:]
-        yield torch.from_numpy(inputs), torch.from_numpy(targets)
+        documents = () if separator_id is None else (document_numbers(inputs, separator_id),)
+        yield tuple(torch.from_numpy(part) for part in (inputs, targets, *documents))
 
 
 def _num_bytes(tokenizer: TextTokenizer, ids: np.ndarray) -> int:

@@ -102,7 +102,7 @@ def _refusing_gates(folder: Path) -> list[str]:
 
 def _carry_out(fault: Fault, scene: Scene, folder: Path) -> None:
     if fault.edit is None:
-        pretrain(replace(scene.spec, run_dir=folder / "run"), Silent())
+        pretrain(replace(scene.spec, run_dir=folder / "run", **fault.options), Silent())
         return
     match fault.place:
         case "source folder":
@@ -112,11 +112,19 @@ def _carry_out(fault: Fault, scene: Scene, folder: Path) -> None:
             manifest = scene.source_manifest if fault.gate == "source.trust" else None
             import_model(str(source), folder / MODEL, oracle="self", manifest_path=manifest)
         case "checkpoint":
-            run_dir = shutil.copytree(scene.finished_run, folder / "finished")
+            run_dir = _finished(fault, scene, folder)
             fault.edit(run_dir)
             require_verified(run_dir)
         case _:
             pretrain(_spoilt_spec(fault.edit, fault, scene, folder), Silent())
+
+
+def _finished(fault: Fault, scene: Scene, folder: Path) -> Path:
+    """The directory of a healthy run, with the options that the fault needs."""
+    if not fault.options:
+        return Path(shutil.copytree(scene.finished_run, folder / "finished"))
+    pretrain(replace(scene.spec, run_dir=folder / "finished", **fault.options), Silent())
+    return folder / "finished"
 
 
 def _spoilt_spec(edit: Callable[[Path], None], fault: Fault, scene: Scene, folder: Path) -> RunSpec:

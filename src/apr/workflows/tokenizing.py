@@ -75,7 +75,7 @@ def encode(
         on_note: takes a sentence, where an engine was given up.
 
     Returns:
-        {train, validation, sources, engine, round_trips, unknown_fraction, skipped, empty, tokens_before,
+        {train, validation, sources, dedup, engine, round_trips, unknown_fraction, skipped, empty, tokens_before,
         tokens_per_sec, elapsed_s}; each side is its manifest's counts with its path. For a part
         {part: {path, index, count, ...}} stands in the place of the first three.
     """
@@ -120,6 +120,7 @@ def _told(out: Path, result: EncodeResult) -> dict[str, Any]:
         "train": _side(out, result.train),
         "validation": _side(out / VALIDATION_FOLDER, result.validation) if result.validation else None,
         "sources": [_source([side.sources[i] for side in sides]) for i in range(len(result.train.sources))],
+        "dedup": result.train.dedup,
         "engine": _engine(result.train.engine),
         "round_trips": result.num_round_trips,
         "unknown_fraction": result.unknown_fraction,

@@ -19,7 +19,8 @@ _SAME = 1e-12  # relative: the last digits of a cosine or a sum differ between m
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
 PARTS = re.compile(
     r"(plan|record|certificate|best|inputs|loggers)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
-    r"|(tensorboard|wandb)/.+|resumes/\d{3,}\.json|state/step-\d{8,}/(optimizer\.safetensors|progress\.json|model\.apr)"
+    r"|ckpt/epoch-\d{3,}\.adapter/adapter_(model\.safetensors|config\.json)"
+    r"|(tensorboard|wandb)/.+|resumes/\d{3,}\.json|state/step-\d{8,}/((optimizer|adapters)\.safetensors|progress\.json|model\.apr)"
 )
 _NUMBER, _NUMBER_OR_NULL, _NULL = int | float, int | float | None, type(None)
 _RECORD: dict[str, Any] = {"format": str, "outcome": str, "steps": int, "tokens": int}
@@ -103,7 +104,8 @@ def assemble(
     for name in dict.fromkeys(map(str, record["checkpoints"])):
         about = f"{name.removesuffix('.apr')}.metadata"
         found, metadata = read_document(folder, f"{about}.json")
-        checks += [*found, *([fields_check(about, metadata, _METADATA)] if metadata is not None else [])]
+        kinds = {**_METADATA, "merge": dict} if plan.lora else _METADATA
+        checks += [*found, *([fields_check(about, metadata, kinds)] if metadata is not None else [])]
         if metadata is None or checks[-1].verdict == "no":
             return None
         epochs[name] = metadata

@@ -60,7 +60,11 @@ def _link_checks(run: Run) -> Iterator[Check]:
         yield compared("certificate.plan", claim, document["inputs"].get("plan"), run.plan.digest)
         gates = [GateResult(**gate) for gate in document["gates"]]
         missing = missing_gates(
-            gates, document["not_judged"], document["inputs"], num_steps=run.plan.num_steps
+            gates,
+            document["not_judged"],
+            document["inputs"],
+            num_steps=run.plan.num_steps,
+            document_mask=run.plan.document_mask,
         )
         claim = "every gate that this plan needs is judged, or listed as not judged"
         yield compared("certificate.needed", claim, ", ".join(missing) or "none missing", "none missing")

@@ -26,6 +26,7 @@ from apr.workflows.verify_documents import Run, Say, assemble, plan_of, read_doc
 from apr.workflows.verify_models import checkpoint_checks, init_checks
 from apr.workflows.verify_record import record_checks
 from apr.workflows.verify_shards import dataset_checks
+from apr.workflows.verify_subset import subset_checks
 from apr.workflows.verify_synthetic import other_files_check, synthetic_checks
 
 _MAX_BYTES = 1 << 26  # of a certificate, which has some tens of thousands
@@ -57,6 +58,8 @@ def verify(
     """
     say = on_progress or (lambda what, done, total: None)
     checks, document, run = _verify_folder(path, say) if path.is_dir() else _verify_file(path)
+    if run is not None:
+        checks += subset_checks(run, init)
     plan = run.plan if run is not None else None
     if document is not None:
         checks += init_checks(document, init, say)

@@ -326,7 +326,8 @@ TRAINING_CONTROLS: Mapping[str, Sequence[Control]] = {
                 wrapped(loop, "_accumulate", _placeholder)),
     ),
     _PREFIX + "012": (
-        control("a batch is read twice", "APR614|windows were read", wrapped(certify, "BatchStream", _read_twice)),
+        control("a batch is read twice", "APR614|APR664|windows were read",
+                wrapped(certify, "BatchStream", _read_twice)),
         control("one step less is made", "APR614|steps were made|windows were read",
                 wrapped(pretrain, "updates", _one_step(-1))),
         control("one step more is made", "APR614|steps were made|exhausted|windows were read",

@@ -6,6 +6,7 @@ from apr.stepzero.faults.checkpoint import CHECKPOINT_FAULTS
 from apr.stepzero.faults.config import CONFIG_FAULTS
 from apr.stepzero.faults.container import CONTAINER_FAULTS
 from apr.stepzero.faults.contents import CONTENT_FAULTS
+from apr.stepzero.faults.documents import DOCUMENT_FAULTS
 from apr.stepzero.faults.fault import Fault
 from apr.stepzero.faults.forward import FORWARD_FAULTS
 from apr.stepzero.faults.loader import LOADER_FAULTS
@@ -13,6 +14,7 @@ from apr.stepzero.faults.optimizer import OPTIMIZER_FAULTS
 from apr.stepzero.faults.order import ORDER_FAULTS
 from apr.stepzero.faults.shards import SHARD_FAULTS
 from apr.stepzero.faults.source import SOURCE_FAULTS
+from apr.stepzero.faults.subset import SUBSET_FAULTS
 from apr.stepzero.faults.tokenizer import TOKENIZER_FAULTS
 
 FAULTS: tuple[Fault, ...] = (
@@ -26,5 +28,7 @@ FAULTS: tuple[Fault, ...] = (
     *FORWARD_FAULTS,
     *OPTIMIZER_FAULTS,
     *ORDER_FAULTS,
+    *DOCUMENT_FAULTS,
     *CHECKPOINT_FAULTS,
+    *SUBSET_FAULTS,
 )

@@ -7,8 +7,8 @@ around it is the code of a real run. `apr falsify` plants one at a time and runs
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ Place = Literal[
     "optimizer",
     "schedule",
     "data order",
+    "subset",
     "checkpoint",
 ]
 
@@ -50,6 +51,9 @@ class Fault:
     patches: tuple[Patch, ...] = ()
     quick: bool = False  # part of `apr falsify --quick`
     needs: Callable[[Any], bool] | None = None  # whether a TransformerConfig can carry it; None for every one
+    options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the run that it is planted in, by field of RunSpec
 
 
 # Names inside a scene, the folder that an edit of a tokenizer gets: it holds copies of the checkpoint and the dataset.

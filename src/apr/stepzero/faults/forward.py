@@ -155,8 +155,8 @@ def _no_bias(original: Any) -> Any:
 def _no_residual(original: Any) -> Any:
     """A block whose feed-forward does not add to its input."""
 
-    def forward(self: Any, x: Tensor, rope: Any, cache: Any, layer: int) -> Tensor:
-        out: Tensor = original(self, x, rope, cache, layer)
+    def forward(self: Any, x: Tensor, rope: Any, cache: Any, layer: int, mask: Any = None) -> Tensor:
+        out: Tensor = original(self, x, rope, cache, layer, mask)
         return out - x if layer == 1 else out
 
     return forward

@@ -322,8 +322,8 @@ def _cut_off(original: Any) -> Any:
 def _no_skip(original: Any) -> Any:
     """The gradient passes a block through its norms only, and not beside them."""
 
-    def forward(self: Any, x: Tensor, rope: Any, cache: Any, layer: int) -> Tensor:
-        out: Tensor = original(self, x, rope, cache, layer)
+    def forward(self: Any, x: Tensor, rope: Any, cache: Any, layer: int, mask: Any = None) -> Tensor:
+        out: Tensor = original(self, x, rope, cache, layer, mask)
         return _straight(out, out - x)
 
     return forward
