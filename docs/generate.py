@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from invariants import INVARIANTS
 from silent_failures import NOT_PLANTED, WENT_WRONG
 
 from apr.base.errors import known_errors
@@ -139,6 +140,22 @@ def failures_page() -> str:
     return _NOTE + head + _table(rows)
 
 
+def invariants_page() -> str:
+    """Every invariant of the training loop, with its planted defects and its tests."""
+    head = (
+        "# Invariants of the training loop\n\nEach has a falsifier, `test_it_holds` in "
+        "tests/contracts/test_training_loop_pretrain.py, which passes; `test_the_defect_is_caught` plants each of "
+        "these defects into the running program and demands that the falsifier then fails, in words that name it. "
+        "Not numbered in the specification: accumulation and clipping.\n\n"
+        "| invariant | says | planted defects, each caught | further tests, below tests/ |\n|---|---|---|---|\n"
+    )
+    rows = [
+        (name, item.says, "; ".join(item.defects), ", ".join(f"`{test}`" for test in item.more))
+        for name, item in INVARIANTS.items()
+    ]
+    return _NOTE + head + _table(rows)
+
+
 def _first_of(ids: list[str]) -> str:
     return ", ".join(ids[:6]) + (f" and {len(ids) - 6} more" if len(ids) > 6 else "")
 
@@ -163,6 +180,7 @@ def main() -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
     pages = {"reference.md": reference_page(), "errors.md": errors_page(), "gates.md": gates_page()}
     pages |= {"silent-failures.md": failures_page(), "settings.md": settings_page()}
+    pages |= {"invariants.md": invariants_page()}
     check = "--check" in sys.argv[1:]
     for name, text in pages.items():
         path = DOCS / name

@@ -99,6 +99,8 @@ def test_pretrain(call: Call, tiny_apr: Path, tiny_shards: Path, tmp_path: Path)
             "tokens_per_sec",
             "checkpoints",
             "removed",
+            "loggers",
+            "spikes",
         ),
         "error",
     } == set(found)

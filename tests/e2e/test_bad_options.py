@@ -24,6 +24,8 @@ RANGES: dict[str, tuple[object, ...]] = {
     "--target-val-loss": (0.0, "nan"),
     "--weight-decay": (-0.1, "inf"),
     "--grad-clip": (-1.0, "nan"),
+    "--spike-threshold": (0.0, "nan"),
+    "--spike-window": (3,),
     "--betas": ("0.9,1.0", "-0.1,0.9", "nan,0.9", "0.9", "0.9,0.95,0.99"),
 }
 
@@ -33,6 +35,23 @@ def test_out_of_range(tmp_path: Path, tiny_apr: Path, tiny_shards: Path, option:
     arguments = train(tiny_apr, tiny_shards, tmp_path / "run", f"{option}={value}")
     says = {"option": option, "value": spelled(value)}
     refused(*arguments, error_id="APR001", says=says, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--spike", "skip"),
+        ("--spike", "skip:0"),
+        ("--log", "nothing"),
+        ("--log", "tensorboard,none"),
+        ("--keep", "last"),
+    ],
+)
+def test_no_word_of_the_option(
+    tmp_path: Path, tiny_apr: Path, tiny_shards: Path, option: str, value: str
+) -> None:
+    arguments = train(tiny_apr, tiny_shards, tmp_path / "run", option, value)
+    refused(*arguments, error_id="APR001", says={"option": option, "value": value}, folder=tmp_path)
 
 
 def spelled(value: object) -> str:

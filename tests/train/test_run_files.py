@@ -44,6 +44,9 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "optimizer.weight_decay": ("0", 0.0),
     "optimizer.betas": ("[0.8, 0.99]", (0.8, 0.99)),
     "optimizer.grad_clip": ("0.5", 0.5),
+    "optimizer.spike": ('"skip:3"', "skip:3"),
+    "optimizer.spike_threshold": ("7", 7.0),
+    "optimizer.spike_window": ("64", 64),
     "run.run_dir": ('"r"', Path("box/r")),
     "run.mode": ('"from-scratch"', "from-scratch"),
     "run.num_steps": ("7", 7),
@@ -52,6 +55,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "run.seed": ("7", 7),
     "run.keep": ('"last:2,best"', "last:2,best"),
     "run.save": ('"blocking"', "blocking"),
+    "run.log": ('["tensorboard", "wandb"]', ("tensorboard", "wandb")),
     "run.device": ('"cpu"', "cpu"),
     "run.dtype": ('"fp32"', "fp32"),
     "run.synthetic": ("true", True),
@@ -206,6 +210,7 @@ WRONG = {
     "a name or glob": ("1", "true", '""', "[1]", '["a", 2]'),
     "a path": ("1", "true", '""', '"a\\u0000b"'),
     "a preset": ("1", "{}"),
+    "words": ("1", "true", "[]", "[1]"),
 }
 
 

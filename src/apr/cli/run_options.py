@@ -10,6 +10,7 @@ import click
 
 from apr.base.errors import BadOption
 from apr.train.run_file import asked_values
+from apr.train.settings import words
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +27,10 @@ def _betas(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 def _globs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
     return value or None  # none is not asked, and a run file may say
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return words(value)
 
 
 _OPTIONS = (
@@ -87,6 +92,22 @@ _OPTIONS = (
         type=click.Choice(["cosine", "constant", "wsd"]),
         help="After the warm-up: fall to a tenth, stay and fall in the last fifth, or stay. [default: cosine]",
     ),
+    click.option(
+        "--spike",
+        metavar="off|abort|skip:N",
+        help="On a loss or gradient norm far above those before: end the run, or leave out up to N updates. "
+        "[default: off]",
+    ),
+    click.option(
+        "--spike-threshold",
+        type=float,
+        help="Robust standard deviations above the median of the window that make a spike. [default: 6.0]",
+    ),
+    click.option(
+        "--spike-window",
+        type=int,
+        help="Updates that a step is held against, once half of them are made. [default: 128]",
+    ),
     click.option("--seed", type=int, help="Of initialisation, data order, everything. [default: 42]"),
     click.option(
         "--synthetic", is_flag=True, help="Scripted losses, no compute; every artifact says SYNTHETIC."
@@ -135,6 +156,13 @@ _OPTIONS = (
         "--save",
         type=click.Choice(["background", "blocking"]),
         help="background writes a copy while training goes on, and needs the memory for it. [default: background]",
+    ),
+    click.option(
+        "--log",
+        multiple=True,
+        callback=_names,
+        metavar="NAME[,NAME]",
+        help="tensorboard, trackio or wandb, beside metrics.jsonl; each is an extra of the same name.",
     ),
     click.option(
         "--config",

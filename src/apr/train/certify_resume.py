@@ -143,20 +143,21 @@ def _optimizer_gate(
     if not path.is_file():
         raise StateBad(path=str(path), step=state.step, reason="it is missing")
     found, cause = sha256_file(path), ""
+    made = state.step - len(state.books["trail"]["skipped"])
     if found != state.optimizer_state_sha:
         cause = (
             f"the optimizer's state has sha256 {found[:12]}, and {state.optimizer_state_sha[:12]} was saved"
         )
     else:
         load_optimizer(path, parameters, optimizer)
-        if (step := greatest_step(optimizer)) != state.step:
-            cause = f"the optimizer counts {step:g} steps, and the state was saved after {state.step}"
+        if (step := greatest_step(optimizer)) != made:
+            cause = f"the optimizer counts {step:g} steps, and {made} were made when the state was saved"
     return GateResult(
         id="resume.optimizer",
         claim=BY_ID["resume.optimizer"].asks,
         verdict=verdict_of(not cause),
         figure=greatest_step(optimizer),
-        limit=state.step,
+        limit=made,
         cause=cause,
         facts={"sha256": found, "num_state_tensors": len(moments(optimizer))},
     )

@@ -116,6 +116,35 @@ class LossDiverged(AprError):
 
 
 @dataclass(kw_only=True, eq=False)
+class SpikeFound(AprError):
+    """A training loss or gradient norm jumped; the update was not made."""
+
+    id = "APR615"
+    text = (
+        "{figure} jumped to {value:.4f} in step {step}, above the limit {limit:.4f}; the update was not made"
+    )
+    help = (
+        "look at the data of that step, or start anew with --spike skip:N; checkpoints before it are intact"
+    )
+    step: int
+    figure: str
+    value: float
+    limit: float
+
+
+@dataclass(kw_only=True, eq=False)
+class SpikesTooMany(SpikeFound):
+    """A training loss or gradient norm jumped once more than `--spike skip:N` leaves out."""
+
+    id = "APR616"
+    text = (
+        "{figure} jumped to {value:.4f} in step {step}, above {limit:.4f}, after {allowed} updates left out"
+    )
+    help = "lower --lr, or look at the data; checkpoints before it are intact"
+    allowed: int
+
+
+@dataclass(kw_only=True, eq=False)
 class CheckpointDiffers(AprError):
     """A checkpoint read back is not what was in memory."""
 

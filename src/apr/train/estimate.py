@@ -11,6 +11,7 @@ from apr.train.certify_documents import require_separators
 from apr.train.device import check_device_word, resolve_compute
 from apr.train.fit import checkpoint_bytes, disk_bytes, free_memory, require_disk, require_memory, run_memory
 from apr.train.inputs import Inputs
+from apr.train.loggers import checked_loggers
 from apr.train.pace import Pace, measure_pace
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.reporter import Reporter
@@ -35,6 +36,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
     """
     plan = resolve(spec)
     check_device_word(plan.device)
+    checked_loggers(spec)
     compute = resolve_compute(plan.device, plan.dtype)
     keep_freed_memory()  # as the run does: it changes what a step takes
     before = resident_bytes()
@@ -70,7 +72,7 @@ def estimate(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
 
 def _places(spec: RunSpec) -> dict[str, Any]:
     """What is read and written, and where that was asked for."""
-    named = {name: getattr(spec, name) for name in _PLACES}
+    named = {name: getattr(spec, name) for name in _PLACES} | {"log": ",".join(spec.log or ()) or None}
     return {
         name: {"value": str(value), "source": spec.source_of(name)}
         for name, value in named.items()

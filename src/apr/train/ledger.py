@@ -14,6 +14,7 @@ from apr.train.errors import LossDiverged
 from apr.train.loop import Update
 from apr.train.plan import FIRST_PATIENT_EPOCH, PATIENCE_EPOCHS, RunPlan
 from apr.train.reporter import StepFigures
+from apr.train.spikes import Trail
 
 _KEPT = (
     *("step0_loss", "steps", "tokens", "train_seconds", "val_losses", "checkpoints", "epoch_loss"),
@@ -41,6 +42,11 @@ class Ledger:
     # The last validation loss that was a gain, and its sum for each sequence.
     reference_loss: float = math.inf
     reference_sums: list[float] = field(default_factory=list)
+    trail: Trail = field(init=False)  # of what spikes are judged by
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.trail = Trail(policy=plan.spike, threshold=plan.spike_threshold, window=plan.spike_window)
 
     def add(self, update: Update) -> StepFigures:
         """Enter an update; returns what is told about it."""
@@ -50,6 +56,7 @@ class Ledger:
         self.epoch_loss += update.train_loss * update.num_tokens
         self.epoch_tokens += update.num_tokens
         self.epoch_grad_norm_max = max(self.epoch_grad_norm_max, update.grad_norm)
+        self.trail = self.trail.entered(update.train_loss, update.grad_norm, update.spike)
         return StepFigures(
             step=update.step,
             num_steps=self.plan.num_steps,
@@ -59,6 +66,7 @@ class Ledger:
             tokens_per_sec=update.num_tokens / update.seconds,
             seconds_left=self.train_seconds / self.steps * (self.plan.num_steps - self.steps),
             tokens_seen=self.tokens,
+            spike=update.spike,
         )
 
     @property
@@ -137,14 +145,17 @@ class Ledger:
         books = {name: copy(getattr(self, name)) for name in _KEPT}
         if math.isinf(self.reference_loss):
             books["reference_loss"] = None  # before the first validation; JSON has no word for it
-        return {**books, "seconds_before": self.wall_seconds}
+        return {**books, "seconds_before": self.wall_seconds, "trail": self.trail.to_books()}
 
     @classmethod
     def from_books(cls, plan: RunPlan, books: Mapping[str, Any]) -> Self:
         """The ledger as it was saved."""
         reference = math.inf if books["reference_loss"] is None else books["reference_loss"]
         lists = {name: list(books[name]) for name in ("val_losses", "checkpoints", "reference_sums")}
-        return cls(plan=plan, **{**books, **lists, "reference_loss": reference})
+        kept = {name: value for name, value in books.items() if name != "trail"}
+        ledger = cls(plan=plan, **{**kept, **lists, "reference_loss": reference})
+        ledger.trail = ledger.trail.from_books(books["trail"])
+        return ledger
 
     @property
     def wall_seconds(self) -> float:

@@ -16,6 +16,7 @@ from apr.train.device import Compute
 from apr.train.errors import NotFinite, WindowsMisdealt
 from apr.train.optimizer import read_learning_rate, set_learning_rate
 from apr.train.plan import RunPlan
+from apr.train.spikes import Spike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,16 @@ class Update:
     lr: float  # read back from the optimizer
     num_tokens: int  # targets
     seconds: float
+    spike: Spike | None = None  # why the update was left out; None where it was made
+
+
+# Asked with (step, training loss, gradient norm) before an update is made; a spike leaves it out.
+Judge = Callable[[int, float, float], Spike | None]
+
+
+def no_judge(step: int, train_loss: float, grad_norm: float) -> Spike | None:
+    """Leave no update out."""
+    return None
 
 
 def updates(
@@ -38,6 +49,7 @@ def updates(
     compute: Compute,
     should_stop: Callable[[], bool],
     first_step: int = 1,
+    judge: Judge = no_judge,
 ) -> Iterator[Update]:
     """Make the plan's updates, one an iteration.
 
@@ -49,10 +61,12 @@ def updates(
         compute: where and in what type.
         should_stop: asked before each update; an interruption ends the run between two of them.
         first_step: 1, or the one after the state that the run goes on from.
+        judge: may leave an update out, or end the run before it.
 
     Raises:
         NotFinite: loss or gradient is NaN or infinite; raised before the update is made.
         WindowsMisdealt: several processes did not take the step's windows once each.
+        SpikeFound: the judge ended the run.
     """
     ranks = compute.ranks
     for step in range(first_step, plan.num_steps + 1):
@@ -64,7 +78,7 @@ def updates(
         taken = [index for batch in batches for index in batch.window_indices]
         if not ranks.have_shared(planned.tolist(), taken):
             raise WindowsMisdealt(step=step, num_ranks=ranks.num)
-        update = make_update(decoder, optimizer, batches, step, plan, compute)
+        update = make_update(decoder, optimizer, batches, step, plan, compute, judge)
         yield replace(update, seconds=time.perf_counter() - start)
 
 
@@ -75,16 +89,17 @@ def make_update(
     step: int,
     plan: RunPlan,
     compute: Compute,
+    judge: Judge = no_judge,
 ) -> Update:
     """Make one update from its micro-batches; step zero rehearses the first with this same function.
 
     Args:
-        decoder, optimizer, plan, compute: as for `updates`.
+        decoder, optimizer, plan, compute, judge: as for `updates`.
         batches: the micro-batches of the step; with several processes, this one's share of them.
         step: 1 for the first; decides the learning rate.
 
     Raises:
-        NotFinite: see `updates`.
+        NotFinite, SpikeFound: see `updates`.
     """
     start = time.perf_counter()
     set_learning_rate(optimizer, plan.learning_rate(step - 1))
@@ -95,7 +110,9 @@ def make_update(
     grad_norm = _clip(decoder, plan.grad_clip)
     _require_finite(step, loss, grad_norm)
     lr = read_learning_rate(optimizer)
-    optimizer.step()
+    spike = judge(step, loss, grad_norm)
+    if spike is None:
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return Update(
         step=step,
@@ -104,6 +121,7 @@ def make_update(
         lr=lr,
         num_tokens=num_tokens,
         seconds=time.perf_counter() - start,
+        spike=spike,
     )
 
 

@@ -16,6 +16,7 @@ from apr.base.files import canonical_json, sha256_bytes
 from apr.train.errors import SequenceBeyondModel, TooFewWindows
 from apr.train.schedule import SCHEDULES, learning_rate
 from apr.train.spec import RunSpec, option_of
+from apr.train.spikes import SPIKE_LIMIT, SPIKE_WORDS
 
 # The mode flips these together; an explicit option wins over it.
 MODES: dict[str, dict[str, Any]] = {
@@ -40,6 +41,9 @@ _DEFAULTS: dict[str, Any] = {
     "save": "background",
     "freeze": (),
     "lora": "",
+    "spike": "off",
+    "spike_threshold": 6.0,
+    "spike_window": 128,
     "val_tokens": 8192,  # about 30 s for a 0.5B model on two cores; standard error some 0.05 nat
 }
 _KEEP = re.compile(r"all|last:[1-9][0-9]{0,8}(,best)?")
@@ -73,6 +77,9 @@ class RunPlan:
     save: str  # background (a second copy of weights and moments while it is written) or blocking
     freeze: tuple[str, ...]  # globs of tensors that are not trained
     lora: str  # adapters that are trained instead of the weights: r, alpha, targets; empty for none
+    spike: str  # off, abort or skip:N; see apr.train.spikes
+    spike_threshold: float  # robust standard deviations above the median
+    spike_window: int  # updates that a step is held against
     allow_shard_cycle: bool
     document_mask: bool  # attention stays inside a document, in training and in validation
     external_validation: bool  # validated on --val-shard, not on the dataset's own split
@@ -201,7 +208,9 @@ def _check_ranges(values: Mapping[str, Any], source_of: Callable[[str], str] = o
         require(name, values[name] >= 1, "a whole number from 1")
     # A token alone attends to nothing but itself: queries and keys would get no gradient at all.
     require("seq_length", values["seq_length"] >= 2, "a whole number from 2")
-    for name in ("lr", "target_val_loss"):
+    require("spike", bool(SPIKE_WORDS.fullmatch(values["spike"])), SPIKE_LIMIT)
+    require("spike_window", values["spike_window"] >= 4, "a whole number from 4")
+    for name in ("lr", "target_val_loss", "spike_threshold"):
         require(name, 0 < values[name] < math.inf, "a finite number above 0")
     for name in ("weight_decay", "grad_clip"):
         require(name, 0 <= values[name] < math.inf, "a finite number from 0")

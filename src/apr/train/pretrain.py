@@ -19,11 +19,13 @@ from apr.train.certify_documents import require_separators
 from apr.train.certify_resume import certify_resumed
 from apr.train.checkpoint import Lineage
 from apr.train.device import Compute, check_device_word, resolve_compute
-from apr.train.errors import LossDiverged, NotFinite, RanksUneven, TokensMiscounted
+from apr.train.errors import LossDiverged, NotFinite, RanksUneven, SpikeFound, TokensMiscounted
 from apr.train.fit import require_memory
 from apr.train.inputs import Inputs
 from apr.train.interruptions import interruptions, terminable
 from apr.train.ledger import Ledger
+from apr.train.log_reporter import Loggers
+from apr.train.loggers import checked_loggers
 from apr.train.loop import updates
 from apr.train.plan import RunPlan, check_fit, plan_warnings, resolve
 from apr.train.ranks import Ranks, joined, weights_fingerprint
@@ -41,8 +43,11 @@ from apr.train.run_dir import Onlooker, RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
+from apr.train.spikes import skipped_line, skipped_sentence, spikes_of
 from apr.train.subset import subset_of
 from apr.train.synthetic import run_synthetic
+
+_HURRY_S = 1.0  # that a second Ctrl-C waits for a logger
 
 
 def pretrain(spec: RunSpec, reporter: Reporter) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def _pretrain(spec: RunSpec, reporter: Reporter, ranks: Ranks) -> dict[str, Any]
             return _resume(resumption, run_dir, reporter, ranks)
     plan = resolve(spec)
     check_device_word(plan.device)
+    checked_loggers(spec)
     if plan.synthetic:
         if ranks.num > 1:
             raise BadOption(
@@ -81,18 +87,20 @@ def _pretrain(spec: RunSpec, reporter: Reporter, ranks: Ranks) -> dict[str, Any]
         with hold(spec.run_dir) as run_dir:
             run_dir.write(INPUTS, record_inputs(spec))
             run_dir.write("plan.json", plan.to_dict())  # from here on there is something to resume
-            return _Run(
-                spec=spec, plan=plan, compute=compute, inputs=inputs, run_dir=run_dir, reporter=reporter
-            ).carry_out()
+            with Loggers(spec, plan, run_dir, reporter) as loggers:
+                return _Run(
+                    spec=spec, plan=plan, compute=compute, inputs=inputs, run_dir=run_dir, reporter=loggers
+                ).carry_out()
 
 
 def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: Ranks) -> dict[str, Any]:
     spec, plan, state = resumption.spec, resumption.plan, resumption.state
     compute = resolve_compute(plan.device, plan.dtype, ranks)
+    checked_loggers(spec)
     if state is not None:
         require_lineage(resumption)
         spec = spec_of_state(resumption, state)
-    with Inputs(spec, reporter) as inputs:
+    with Inputs(spec, reporter) as inputs, Loggers(spec, plan, run_dir, reporter) as loggers:
         _require_fit(inputs, plan, compute, spec)
         if ranks.is_first:
             rewind(run_dir, state)
@@ -104,7 +112,7 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: 
             compute=compute,
             inputs=inputs,
             run_dir=run_dir,
-            reporter=reporter,
+            reporter=loggers,
             resumption=resumption,
         ).carry_out()
 
@@ -132,7 +140,7 @@ class _Run:
     compute: Compute
     inputs: Inputs
     run_dir: RunDir
-    reporter: Reporter
+    reporter: Loggers
     resumption: Resumption | None = None
 
     @property
@@ -157,6 +165,7 @@ class _Run:
             self._require_same_weights(zero.decoder)
             outcome = self._train(zero, books)
         except KeyboardInterrupt:
+            self.reporter.close(_HURRY_S)
             self._record("INTERRUPTED", books, None)
             raise Interrupted(signal="Ctrl-C or SIGTERM", kept=books.kept) from None
         except AprError as error:
@@ -239,6 +248,7 @@ class _Run:
             saver.save_epoch(ledger, 0, zero.step0)
             saver.background.finish()
             return "BUDGET_DONE"  # of no step: the target is a word for what training reached
+        self.reporter.start(ledger.steps)
         with interruptions() as interrupted:
             # Every process asks at the same places, and hears the same answer.
             word = self._make_updates(zero, ledger, saver, lambda: self.compute.ranks.any(interrupted()))
@@ -253,7 +263,12 @@ class _Run:
         if ledger.epoch_tokens and ledger.is_epoch_end:
             self._close_epoch(zero, ledger, saver, stream.cursor)
         first = ledger.steps + 1
-        steps = updates(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first)
+        steps = updates(
+            *(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first),
+            judge=lambda *figures: ledger.trail.judge(
+                *figures
+            ),  # asked anew: the trail grows with every step
+        )
         while not ledger.has_ended_early:
             update = next(steps, None)
             if update is None:
@@ -304,6 +319,7 @@ class _Run:
         return "TARGET_MET" if val_loss <= self.plan.target_val_loss else "BUDGET_DONE"
 
     def _record(self, outcome: str, books: Books, error: AprError | None) -> dict[str, Any]:
+        self.reporter.close()
         ledger, document = books.ledger, books.certificate
         removed = [name for name in books.committed if not (self.run_dir.path / name).is_file()]
         record = {
@@ -318,6 +334,8 @@ class _Run:
             "tokens_per_sec": ledger.tokens_per_sec,
             "checkpoints": list(books.committed),
             "removed": removed,
+            "spikes": spikes_of(ledger.trail, error),
+            "loggers": self.reporter.to_record(),
             "error": {"id": error.id, "message": error.message, "help": error.advice} if error else None,
         }
         self.run_dir.write("record.json", record)
@@ -336,10 +354,16 @@ def _log_update(run_dir: RunDir, reporter: Reporter, figures: StepFigures) -> No
             "tokens_per_sec": figures.tokens_per_sec,
             "gpu_util_pct": None,  # not measured, so not given
             "tokens_seen": figures.tokens_seen,
+            **skipped_line(figures.spike),
         }
     )
     reporter.step(figures)
+    if figures.spike is not None:
+        reporter.note(said := skipped_sentence(figures.spike))
+        run_dir.log(said)
 
 
 def _outcome_of(error: AprError) -> str:
+    if isinstance(error, SpikeFound):
+        return "SPIKE"
     return "DIVERGED" if isinstance(error, NotFinite | LossDiverged) else "REFUSED"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from apr.stepzero.certificate import Certificate
+from apr.train.spikes import Spike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class StepFigures:
     tokens_per_sec: float
     seconds_left: float
     tokens_seen: int
+    spike: Spike | None = None  # why the update was left out
 
 
 class Reporter(Protocol):

@@ -15,6 +15,7 @@ from apr.base.files import read_json, sha256_bytes
 from apr.stepzero.verify import verify_certificate
 from apr.train.checkpoint import best_of, point_to_best
 from apr.train.errors import NothingToResume, ResumeDiffers
+from apr.train.loggers import recorded_loggers
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
 from apr.train.run_state import RunState, clear_unfinished, read_state, saved_steps
@@ -81,6 +82,7 @@ def _with_inputs(spec: RunSpec) -> RunSpec:
         tokenizer=spec.tokenizer or had["tokenizer"],
         val_shard=spec.val_shard or had["val_shard"],
         arch=spec.arch or recorded.get("arch"),
+        log=spec.log or recorded_loggers(spec.run_dir),
     )
 
 
@@ -121,8 +123,9 @@ def _require_unfinished(run_dir: Path) -> None:
     outcome, steps = record.get("outcome"), record.get("steps")
     if outcome in ENDED:
         raise NothingToResume(path=str(run_dir), reason=f"the run ended as {outcome} after {steps} steps")
-    if outcome == "DIVERGED":
-        reason = f"the run diverged after {steps} steps, and would again: a resumed run repeats it to the bit"
+    if outcome in ("DIVERGED", "SPIKE"):
+        told = "diverged" if outcome == "DIVERGED" else "met a spike"
+        reason = f"the run {told} after {steps} steps, and would again: a resumed run repeats it to the bit"
         raise NothingToResume(path=str(run_dir), reason=reason)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -63,7 +64,8 @@ class RunDir:
         self._release()
 
     def _release(self) -> None:
-        (self.path / _LOCK).unlink(missing_ok=True)  # ours to remove: nobody else holds it
+        with suppress(OSError):  # where nothing can be written any more, the error that says so must be heard
+            (self.path / _LOCK).unlink(missing_ok=True)  # ours to remove: nobody else holds it
         self._unmake()
         os.close(self._handle)
 

@@ -16,7 +16,7 @@ from typing import Any
 from apr.base.errors import BadOption, CannotRead
 from apr.base.files import require_file
 from apr.train.setting_errors import RunFileMalformed, SettingOfWrongKind, SettingUnknown
-from apr.train.settings import PAIR, SETTINGS, Setting, nearest_setting
+from apr.train.settings import PAIR, SETTINGS, WORDS, Setting, nearest_setting
 
 _HEADER = re.compile(r"\s*\[\s*([\w-]+)\s*\]\s*(?:#.*)?$")
 _KEY = re.compile(r"\s*([\w.-]+)\s*=")
@@ -130,7 +130,8 @@ def _read(setting: Setting, value: Any, folder: Path, place: str) -> Any:
 
 def _parsed(setting: Setting, written: str) -> Any:
     """A value of --set as TOML reads it; what is not TOML stays text, which most kinds then refuse."""
-    if setting.kind.is_text and not written.startswith(("'", '"')):
+    toml = ("'", '"', "[") if setting.kind is WORDS else ("'", '"')
+    if setting.kind.is_text and not written.startswith(toml):
         return written
     spelled = f"[{written}]" if setting.kind is PAIR and not written.startswith("[") else written
     try:

@@ -79,6 +79,14 @@ def _texts(value: Any, folder: Path) -> tuple[str, ...] | None:
     return tuple(listed)
 
 
+def words(value: Any, folder: Path = Path()) -> tuple[str, ...] | None:
+    """Words with commas between them, or a list of such."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(item, str) for item in listed):
+        return None
+    return tuple(word.strip() for item in listed for word in item.split(",")) or None
+
+
 def _path(value: Any, folder: Path) -> Path | None:
     # pathlib takes a null character, and the system then refuses it without a sentence.
     return folder / value if isinstance(value, str) and value and "\0" not in value else None
@@ -96,6 +104,7 @@ TEXTS = Kind(says="a name or glob in quotes, or a list of them", read=_texts)
 PAIR = Kind(says="two numbers, such as [0.9, 0.95]", read=_pair)
 SWITCH = Kind(says="true or false", read=_switch)
 WORD = Kind(says="a word in quotes", read=_word, is_text=True)
+WORDS = Kind(says='words in quotes, such as "tensorboard,wandb"', read=words, is_text=True)
 PATH = Kind(says="a path in quotes", read=_path, is_text=True)
 PRESET_OR_PATH = Kind(
     says="a preset's name or the path of a .json file, in quotes", read=_preset_or_path, is_text=True
@@ -120,6 +129,9 @@ _SECTIONS: dict[str, dict[str, Kind]] = {
         "weight_decay": NUMBER,
         "betas": PAIR,
         "grad_clip": NUMBER,
+        "spike": WORD,
+        "spike_threshold": NUMBER,
+        "spike_window": WHOLE,
     },
     "run": {
         "run_dir": PATH,
@@ -130,6 +142,7 @@ _SECTIONS: dict[str, dict[str, Kind]] = {
         "seed": WHOLE,
         "keep": WORD,
         "save": WORD,
+        "log": WORDS,
         "device": WORD,
         "dtype": WORD,
         "synthetic": SWITCH,

@@ -42,6 +42,12 @@ class RunSpec:
     val_tokens: int | None = None
     keep: str | None = None
     save: str | None = None
+    spike: str | None = None
+    spike_threshold: float | None = None
+    spike_window: int | None = None
+    log: tuple[str, ...] | None = (
+        None  # loggers beside metrics.jsonl; no part of the plan: they must not matter
+    )
     allow_shard_cycle: bool = False
     freeze: tuple[str, ...] | None = None  # globs over the tensors of the model
     lora: str | None = None

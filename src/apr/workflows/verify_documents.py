@@ -18,16 +18,18 @@ Say = Callable[[str, int, int | None], None]  # what is being done, done, total
 _SAME = 1e-12  # relative: the last digits of a cosine or a sum differ between machines
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
 PARTS = re.compile(
-    r"(plan|record|certificate|best|inputs)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
+    r"(plan|record|certificate|best|inputs|loggers)\.json|metrics\.jsonl|log\.txt|ckpt/epoch-\d{3,}\.(apr|metadata\.json)"
     r"|ckpt/epoch-\d{3,}\.adapter/adapter_(model\.safetensors|config\.json)"
-    r"|resumes/\d{3,}\.json|state/step-\d{8,}/((optimizer|adapters)\.safetensors|progress\.json|model\.apr)"
+    r"|(tensorboard|wandb)/.+|resumes/\d{3,}\.json|state/step-\d{8,}/((optimizer|adapters)\.safetensors|progress\.json|model\.apr)"
 )
 _NUMBER, _NUMBER_OR_NULL, _NULL = int | float, int | float | None, type(None)
 _RECORD: dict[str, Any] = {"format": str, "outcome": str, "steps": int, "tokens": int}
 _RECORD |= {"checkpoints": list, "removed": list, "certificate": dict | None, "error": dict | None}
+_RECORD |= {"loggers": list, "spikes": list}
 _RECORD |= {"final_val_loss": _NUMBER_OR_NULL, "tokens_per_sec": _NUMBER_OR_NULL}
 LINE: dict[str, Any] = {"step": int, "tokens_seen": int, "gpu_util_pct": _NULL}
 LINE |= dict.fromkeys(("train_loss", "grad_norm", "lr", "tokens_per_sec"), _NUMBER)
+_SKIPPED: dict[str, Any] = {"skipped": bool, "spike": str, "spike_limit": float}  # more, where it applies
 _METADATA: dict[str, Any] = {"epoch": int, "step": int, "tokens_seen": int, "wall_seconds": _NUMBER}
 _METADATA |= {"optimizer_state_sha": str, "file_digest": str}
 _METADATA |= dict.fromkeys(
@@ -94,7 +96,7 @@ def assemble(
     """Read the other documents; None where one cannot be used, which `checks` then says."""
     before = len(checks)
     checks.append(fields_check("record", record, _RECORD))
-    lines_check, lines = read_lines(folder / "metrics.jsonl", LINE)
+    lines_check, lines = read_lines(folder / "metrics.jsonl", LINE, _SKIPPED)
     checks.append(lines_check)
     if any(check.verdict == "no" for check in checks[before:]):
         return None
@@ -110,13 +112,21 @@ def assemble(
     return Run(folder=folder, certificate=certificate, plan=plan, record=record, lines=lines, epochs=epochs)
 
 
-def read_lines(path: Path, kinds: Mapping[str, Any]) -> tuple[Check, tuple[dict[str, Any], ...]]:
-    """Read `metrics.jsonl` up to its first line that apr would not have written, which the check then names."""
+def read_lines(
+    path: Path, kinds: Mapping[str, Any], more: Mapping[str, Any] | None = None
+) -> tuple[Check, tuple[dict[str, Any], ...]]:
+    """Read `metrics.jsonl` up to its first line that apr would not have written, which the check then names.
+
+    Args:
+        path: the file.
+        kinds: of every line's fields.
+        more: of the fields that a line has all or none of.
+    """
     claim = "every line is a step as apr writes it, and every number is finite"
     raw = path.read_bytes() if path.is_file() else b""
     lines, wrong = [], "none" if raw.endswith(b"\n") or not raw else "the last line, which is cut off"
     for number, row in enumerate(raw.split(b"\n")[:-1], start=1):
-        line = _parse_line(row, kinds)
+        line = _parse_line(row, kinds, more or {})
         if line is None:
             wrong = f"line {number}"
             break
@@ -124,12 +134,14 @@ def read_lines(path: Path, kinds: Mapping[str, Any]) -> tuple[Check, tuple[dict[
     return compared("metrics.lines", claim, wrong, "none"), tuple(lines)
 
 
-def _parse_line(row: bytes, kinds: Mapping[str, Any]) -> dict[str, Any] | None:
+def _parse_line(row: bytes, kinds: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any] | None:
     """A line of metrics; None where it is not one that apr writes."""
     try:
         line = parse_document(row)
     except ValueError:
         return None
+    if line.keys() & more.keys():
+        kinds = {**kinds, **more}
     typed = line.keys() == kinds.keys() and all(isinstance(line[key], kind) for key, kind in kinds.items())
     is_written = json.dumps(line).encode() == row
     return line if typed and is_written and line.get("tokens_per_sec", 1) > 0 else None

@@ -22,6 +22,7 @@ from apr.train.run_state import (
     state_name,
 )
 from apr.workflows.verify_documents import ENDED, Run, agreement, read_document
+from apr.workflows.verify_spikes import SPIKE_ERRORS, spike_checks, steps_of_optimizer
 
 
 def record_checks(run: Run) -> Iterator[Check]:
@@ -40,6 +41,8 @@ def record_checks(run: Run) -> Iterator[Check]:
         _epoch_checks,
         _best_checks,
         _state_checks,
+        _logger_checks,
+        spike_checks,
     ):
         yield from judge(run)
 
@@ -122,6 +125,8 @@ def _outcome_checks(run: Run) -> Iterator[Check]:
 def _outcome(run: Run) -> str:
     """The word that the run must have ended with."""
     plan, steps, error = run.plan, run.record["steps"], run.record["error"]
+    if error is not None and error.get("id") in SPIKE_ERRORS:
+        return "SPIKE"
     if error is not None:
         return "DIVERGED" if error.get("id") in (NotFinite.id, LossDiverged.id) else "REFUSED"
     losses = [epoch["val_loss"] for epoch in run.epochs.values()]
@@ -226,6 +231,21 @@ def _state_checks(run: Run) -> Iterator[Check]:
         yield from _one_state(run, step, ends.get(step))
 
 
+def _logger_checks(run: Run) -> Iterator[Check]:
+    """Every step that a process made was sent to its loggers, and what they lost is counted."""
+    steps, most = (
+        run.record["steps"],
+        len(run.epochs) + 1,
+    )  # a validation is a line too, also one that was fatal
+    for said in run.record["loggers"]:
+        claim = "every step since the process began was sent to it, and it lost no more than it was sent"
+        name, lines, lost, after = (said.get(key) for key in ("name", "lines", "lost", "after_step"))
+        counts = all(type(value) is int and value >= 0 for value in (lines, lost, after))
+        holds = counts and 0 <= lines - (steps - after) <= most and lost <= lines
+        told = f"{lines} lines and {lost} lost after step {after}"
+        yield compared(f"loggers.{name}", claim, "so it is" if holds else told, "so it is")
+
+
 def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
     name = state_name(step)
     try:
@@ -245,6 +265,8 @@ def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
         ("tokens_seen", state.tokens_seen, run.tokens_at[step] if step < len(run.tokens_at) else None),
         ("epoch", state.epoch, math.ceil(step / run.plan.steps_per_epoch)),
     ]
+    made = step - sum("skipped" in line for line in run.lines[:step])
+    rows.append(("updates of the optimizer", steps_of_optimizer(path), f"{made}"))
     if epoch is not None:
         said = run.epochs[epoch]
         rows += [("weights", state.weights, epoch), ("digest", state.weights_digest, said["file_digest"])]

@@ -136,6 +136,14 @@ def _metrics_line_lost(run_dir: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
 
 
+def _skip_invented(run_dir: Path) -> None:
+    """An update that was made is said to have been left out as a spike."""
+    path = run_dir / "metrics.jsonl"
+    *rows, last = path.read_text().splitlines()
+    line = {**json.loads(last), "skipped": True, "spike": "train_loss", "spike_limit": 0.5}
+    path.write_text("\n".join([*rows, json.dumps(line)]) + "\n")
+
+
 def _state_bit(run_dir: Path) -> None:
     path = sorted(run_dir.glob("state/*/optimizer.safetensors"))[-1]
     flip_bit(path, path.stat().st_size - 9)
@@ -172,6 +180,7 @@ CHECKPOINT_FAULTS: tuple[Fault, ...] = (
     _told("plan-edited", "the plan named another learning rate", _json("plan.json", _other_lr), ("S-08",)),
     _told("record-edited", "the record counted another number of tokens", _json("record.json", _outcome), ("S-133",)),
     _told("metrics-line-lost", "a line of the metrics was missing", _metrics_line_lost, ("S-98",)),
+    _told("skip-invented", "an update was said to have been left out", _skip_invented, ("S-101",)),
     _told("state-bit", "a bit of the optimizer's state was flipped", _state_bit, ("S-84",)),
     _told("weight-bit", "a bit of the saved weights was flipped", _weight_bit, ("S-127",)),
     _told("other-lineage", "the checkpoint named another start", _other_lineage, ("S-35", "S-97")),

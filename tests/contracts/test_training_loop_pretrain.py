@@ -1,0 +1,73 @@
+"""INV-TRAIN-001 to 014: each has a falsifier, and each falsifier is seen to fail under its planted defects."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from contracts.claims import training, updates
+from contracts.claims.training import Claim
+from contracts.controls.plant import Control, must_fail
+from contracts.controls.training_controls import TRAINING_CONTROLS
+from contracts.scene import Scene
+
+ROOT = Path(__file__).parents[2]
+FALSIFIERS: dict[str, Claim] = {
+    "INV-TRAIN-001": training.steps_log_what_was_measured,
+    "INV-TRAIN-002": training.epochs_say_what_their_steps_give,
+    "INV-TRAIN-003": training.the_optimizers_digest_is_of_the_file,
+    "INV-TRAIN-004": training.patience_is_two_epochs_above_the_noise,
+    "INV-TRAIN-005": training.losses_have_two_bounds,
+    "INV-TRAIN-006": training.a_seed_decides_every_bit,
+    "INV-TRAIN-007": training.nan_ends_the_run_before_the_update,
+    "INV-TRAIN-008": training.throughput_is_of_no_wall_clock,
+    "INV-TRAIN-009": training.a_mode_flips_its_values_and_an_option_wins,
+    "INV-TRAIN-010": training.a_run_is_real_unless_told,
+    "INV-TRAIN-011": training.an_exhausted_stream_is_no_data,
+    "INV-TRAIN-012": training.what_was_planned_is_consumed,
+    "INV-TRAIN-013": training.the_file_is_what_is_in_memory,
+    "INV-TRAIN-014": training.resumed_twice_is_undisturbed,
+    "accumulation": updates.micro_batches_are_one_batch,
+    "clipping": updates.gradients_are_clipped_before_the_update,
+}
+CASES = [
+    pytest.param(id, control, id=f"{id}-{control.defect.replace(' ', '-')}")
+    for id, controls in TRAINING_CONTROLS.items()
+    for control in controls
+]
+
+
+@pytest.mark.parametrize("id", FALSIFIERS)
+def test_it_holds(id: str, scene: Scene) -> None:
+    FALSIFIERS[id](scene)
+
+
+@pytest.mark.parametrize(("id", "control"), CASES)
+def test_the_defect_is_caught(id: str, control: Control, scene: Scene) -> None:
+    must_fail(control, scene, FALSIFIERS[id])
+
+
+def table() -> ModuleType:
+    """docs/invariants.py, which is no package."""
+    path = ROOT / "docs/invariants.py"
+    spec = importlib.util.spec_from_file_location("invariants", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["invariants"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_is_tested() -> None:
+    invariants = table().INVARIANTS
+    assert [id for id in invariants if id.startswith("INV")] == [f"INV-TRAIN-{n:03d}" for n in range(1, 15)]
+    assert list(invariants) == list(FALSIFIERS) == list(TRAINING_CONTROLS)
+    for id, invariant in invariants.items():
+        assert invariant.defects == tuple(control.defect for control in TRAINING_CONTROLS[id]), id
+        for name in invariant.more:
+            file, _, test = name.partition("::")
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
