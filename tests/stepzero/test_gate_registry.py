@@ -17,7 +17,7 @@ from apr.aprfile.reader import open_apr
 from apr.base.errors import known_errors
 from apr.stepzero.certificate import Certificate
 from apr.stepzero.registry import BY_ID, GATES, OF_DOCUMENTS, gate_of_error, required_gates
-from apr.train import pretrain as pretrain_module
+from apr.train import run as run_module
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent
 from apr.train.spec import RunSpec
@@ -91,9 +91,9 @@ def models(one_thread: None, tiny_shards: Path, tmp_path_factory: pytest.TempPat
 def sealed(tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SealedRun:
     """Run the tiny model and return the certificate itself."""
     kept: list[Certificate] = []
-    original = pretrain_module._Run._require_passed
+    original = run_module.Run._require_passed
     monkeypatch.setattr(
-        pretrain_module._Run,
+        run_module.Run,
         "_require_passed",
         lambda self, certificate: kept.append(certificate) or original(self, certificate),
     )

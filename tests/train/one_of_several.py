@@ -11,7 +11,7 @@ import torch
 
 from apr.cli.main import entry
 from apr.data.batches import BatchStream
-from apr.train import pretrain as pretrain_module
+from apr.train import run as run_module
 from apr.train.ranks import Ranks
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -30,7 +30,7 @@ def averaged(self: Ranks, parameters: Any) -> None:
 
 
 _sum = Ranks.sum_gradients
-_certify = pretrain_module.certify
+_certify = run_module.certify
 
 
 def other_weights(*arguments: Any) -> Any:
@@ -60,23 +60,23 @@ def killed(*arguments: Any) -> Any:
 DEFECTS: dict[str, tuple[Any, str, Any]] = {
     "not-summed": (Ranks, "sum_gradients", not_summed),
     "averaged": (Ranks, "sum_gradients", averaged),
-    "other-weights": (pretrain_module, "certify", other_weights),
+    "other-weights": (run_module, "certify", other_weights),
     "same-share": (BatchStream, "next_step", same_share),
-    "killed": (pretrain_module, "certify", killed),
+    "killed": (run_module, "certify", killed),
 }
 
 
 def stop_after(step: int) -> None:
     """Send the last process SIGTERM when it has made so many updates."""
-    updates = pretrain_module.updates
+    updates = run_module.updates
 
-    def counted(*arguments: Any) -> Any:
-        for update in updates(*arguments):
+    def counted(*arguments: Any, **more: Any) -> Any:
+        for update in updates(*arguments, **more):
             if update.step == step and int(os.environ.get("WORLD_SIZE", "1")) - 1 == RANK:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield update
 
-    pretrain_module.updates = counted  # type: ignore[assignment]
+    run_module.updates = counted  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
 from apr.train import certify_resume
-from apr.train import pretrain as pretrain_module
+from apr.train import run as run_module
 from apr.train import run_state as state_module
 from apr.train import saver as saver_module
 from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad
@@ -143,7 +143,7 @@ def test_interrupted_after_any_step_no_step_is_made_twice(
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
     """Answer the loop's question as after a SIGTERM, from a step on."""
-    original = pretrain_module._log_update
+    original = run_module._log_update
     state = {"asked": False}
 
     def log(run_dir: Any, reporter: Any, figures: StepFigures) -> None:
@@ -156,8 +156,8 @@ def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
 
         def __exit__(self, *error: Any) -> None: ...
 
-    patch.setattr(pretrain_module, "_log_update", log)
-    patch.setattr(pretrain_module, "interruptions", Asked)
+    patch.setattr(run_module, "_log_update", log)
+    patch.setattr(run_module, "interruptions", Asked)
 
 
 def test_killed_in_every_write_of_a_save(

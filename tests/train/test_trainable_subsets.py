@@ -350,7 +350,7 @@ def test_killed_and_resumed_the_run_ends_in_the_same_bytes(
 def test_a_state_between_two_epochs_is_gone_on_from(
     part: str, spec: Make, undisturbed: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apr.train import pretrain as module
+    from apr.train import run as module
 
     class Asked:
         def __enter__(self) -> Any:

@@ -24,7 +24,7 @@ from apr.train import certify as certify_module
 from apr.train import checkpoint as checkpoint_module
 from apr.train import fit as fit_module
 from apr.train import loop as loop_module
-from apr.train import pretrain as pretrain_module
+from apr.train import run as run_module
 from apr.train.errors import (
     CheckpointDiffers,
     LossDiverged,
@@ -314,7 +314,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
         def told(*_: Any) -> EvalLoss:
             return EvalLoss(loss=next(values), standard_error=0.1, num_tokens=9, num_sequences=3)
 
-        monkeypatch.setattr(pretrain_module, "validation_loss", told)
+        monkeypatch.setattr(run_module, "validation_loss", told)
 
     return script
 
@@ -393,7 +393,7 @@ def test_a_learning_rate_that_rounding_swallows_is_refused(run: Runner, tmp_path
 
 def test_step_zero_takes_no_longer_for_a_longer_run(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of a run of any length is judged by its beginning."""
-    monkeypatch.setattr(pretrain_module._Run, "_train", lambda self, zero, ledger: "BUDGET_DONE")
+    monkeypatch.setattr(run_module.Run, "_train", lambda self, zero, ledger: "BUDGET_DONE")
     certificate = run(num_steps=10**9, grad_accum=1000, allow_shard_cycle=True).record["certificate"]
     (gate,) = (gate for gate in certificate["gates"] if gate["id"] == "data.order")
     assert (gate["verdict"], gate["facts"]["num_batches_read"]) == ("yes", 2)

@@ -18,7 +18,7 @@ from apr.base.files import canonical_json, sha256_bytes, write_json
 from apr.evals.loss import EvalLoss
 from apr.stepzero.verify_errors import NothingToVerify
 from apr.train import loop as loop_module
-from apr.train import pretrain as pretrain_module
+from apr.train import run as run_module
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
@@ -200,7 +200,7 @@ def scripted(losses: list[float]) -> Callable[..., EvalLoss]:
 def test_runs_that_end_themselves_hold(
     run: Runner, monkeypatch: pytest.MonkeyPatch, losses: list[float], outcome: str
 ) -> None:
-    monkeypatch.setattr(pretrain_module, "validation_loss", scripted(losses))
+    monkeypatch.setattr(run_module, "validation_loss", scripted(losses))
     folder = run(steps_per_epoch=1)
     assert read_json(folder / "record.json")["outcome"] == outcome
     assert noes(folder) == []
@@ -249,7 +249,7 @@ def test_a_run_without_a_certificate_holds(run: Runner, monkeypatch: pytest.Monk
     def fail(*_: Any) -> None:
         raise OutOfMemory(reason="a test")
 
-    monkeypatch.setattr(pretrain_module, "certify", fail)
+    monkeypatch.setattr(run_module, "certify", fail)
     folder = run()
     assert noes(folder) == []
     assert verify(folder)["digest"] is None
@@ -381,7 +381,10 @@ def edit_gate(gate_id: str, **values: Any) -> Edit:
 
 MIDDLE = "ckpt/epoch-002"
 EDITS: dict[str, tuple[Edit, str]] = {
-    "certificate: a byte": (flip("certificate.json", 1000), "certificate.bytes"),
+    "certificate: a byte": (
+        edit_text("certificate.json", lambda text: text.replace("\n", " \n", 1)),
+        "certificate.bytes",
+    ),
     "certificate: a figure": (
         edit_text("certificate.json", lambda text: text.replace('"val_loss": 5', '"val_loss": 4')),
         "certificate.digest",

@@ -172,7 +172,7 @@ CHECKPOINT_FAULTS: tuple[Fault, ...] = (
            _not_written, ("S-81",)),
     _patch("nan-later", "run.steps", "the loss became NaN while training", "apr.train.loop:_accumulate", _nan_later,
            ("S-124",)),
-    _patch("diverging", "run.steps", "the validation loss tripled", "apr.train.pretrain:validation_loss", _diverging,
+    _patch("diverging", "run.steps", "the validation loss tripled", "apr.train.run:validation_loss", _diverging,
            ("S-88",)),
     _told("certificate-edited", "the certificate named a better loss", _json("certificate.json", _better_loss), ("S-106",)),
     _told("grade-edited", "the certificate named another grade", _json("certificate.json", _grade), ("S-106",)),

@@ -182,5 +182,5 @@ ORDER_FAULTS: tuple[Fault, ...] = (
     _fault("data order", "other-batch", "data.order", "a batch had another size than asked for", _STREAM, _one_window,
            ("S-07",)),
     _fault("data order", "tokens-missed", "run.steps", "the loop consumed fewer tokens than planned",
-           "apr.train.pretrain:updates", _ends_early, ("S-10", "S-133")),
+           "apr.train.run:updates", _ends_early, ("S-10", "S-133")),
 )  # fmt: skip

@@ -196,7 +196,7 @@ SUBSET_FAULTS: tuple[Fault, ...] = (
     _fault("frozen-thawed", "update.gradients", "a frozen tensor still got gradients, which the clipping counted", FREEZE,
            _APPLY, _then(_thawed), "S-63"),
     _fault("frozen-written", "checkpoint.saved", "a frozen tensor was written to while training", FREEZE,
-           "apr.train.pretrain:updates", _written_later, "S-133", quick=True),
+           "apr.train.run:updates", _written_later, "S-133", quick=True),
     _fault("trainable-frozen", "update.gradients", "a tensor that was to be trained got no gradient", FREEZE, _APPLY,
            _then(_frozen_too), "S-43", quick=True),
     _fault("trainable-not-given", "optimizer.settings", "a tensor that was to be trained was not in the optimizer", FREEZE,
