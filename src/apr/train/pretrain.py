@@ -43,7 +43,7 @@ from apr.train.run_dir import Onlooker, RunDir
 from apr.train.run_state import RunState
 from apr.train.saver import Saver
 from apr.train.spec import RunSpec
-from apr.train.spikes import skipped_line, skipped_sentence, spikes_of
+from apr.train.spikes import Spike, skipped_line, skipped_sentence, spikes_of
 from apr.train.subset import subset_of
 from apr.train.synthetic import run_synthetic
 
@@ -263,11 +263,14 @@ class _Run:
         if ledger.epoch_tokens and ledger.is_epoch_end:
             self._close_epoch(zero, ledger, saver, stream.cursor)
         first = ledger.steps + 1
+
+        def judge(step: int, train_loss: float, grad_norm: float) -> Spike | None:
+            return ledger.trail.judge(
+                step, train_loss, grad_norm
+            )  # the trail of now: it grows with every step
+
         steps = updates(
-            *(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first),
-            judge=lambda *figures: ledger.trail.judge(
-                *figures
-            ),  # asked anew: the trail grows with every step
+            *(zero.decoder, zero.optimizer, stream, self.plan, self.compute, interrupted, first, judge)
         )
         while not ledger.has_ended_early:
             update = next(steps, None)
