@@ -59,7 +59,7 @@ def examples(command: click.Command) -> list[list[str]]:
         ("apr.cli.main", ["--help"]),
         ("apr.cli.main", ["--version"]),
         ("apr.cli.main", ["no-such-command"]),
-        ("pv.cli", ["--help"]),
+        ("pv.cli.main", ["--help"]),
     ],
 )
 def test_an_entry_point_loads_nothing_heavy(module: str, arguments: list[str]) -> None:
