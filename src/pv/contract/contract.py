@@ -62,6 +62,16 @@ class Contract(Located):
     unknown_keys: tuple[UnknownKey, ...] = field(compare=False, repr=False)
 
     @property
+    def runnable(self) -> tuple[FalsificationTest | Proof, ...]:
+        """What can be run: tests, then proofs."""
+        return (*self.tests, *self.proofs)
+
+    @property
+    def named(self) -> tuple[Obligation | FalsificationTest | Proof, ...]:
+        """Every part that has an id of its own, in order."""
+        return (*self.obligations, *self.tests, *self.proofs)
+
+    @property
     def stem(self) -> str:
         """The name that other contracts depend on: the file's, without .yaml."""
         return Path(self.path).stem

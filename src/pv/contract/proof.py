@@ -44,7 +44,7 @@ class Proof(Located):
     solver: str | None
     harness: str | None
     actually_verified: bool  # says the author
-    prover: Prover | None  # `runner:`
+    runner: Prover | None
     controls: tuple[Control, ...]
     timeout_s: float
     subjects: tuple[str, ...]
@@ -64,7 +64,7 @@ def read_proof(f: Fields) -> Proof:
         solver=f.optional_text("solver"),
         harness=f.optional_text("harness"),
         actually_verified=f.later(Profile.PV2).flag("actually_verified"),
-        prover=strict.child("runner", _read_prover),
+        runner=strict.child("runner", _read_prover),
         controls=read_controls(strict),
         timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
         subjects=strict.one_or_more("subjects"),
