@@ -16,7 +16,23 @@ from pv import __version__
 from pv.errors import EXIT_BUG, EXIT_NO_ANSWER, Interrupted, PathUnreadable, PvError, UsageWrong
 
 # name -> (module, attribute, first line of its help)
-COMMANDS: dict[str, tuple[str, str, str]] = {}
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "validate": (
+        "pv.cli.validate_command",
+        "validate_command",
+        "Judge one contract, or every one in a folder, by schema and rules.",
+    ),
+    "lint": (
+        "pv.cli.lint_command",
+        "lint_command",
+        "Judge all contracts of a folder together, and what they name in the project.",
+    ),
+    "explain": (
+        "pv.cli.explain_command",
+        "explain_command",
+        "Print the page of a rule: what it finds, why that is bad, an example on either side.",
+    ),
+}
 
 
 class LazyGroup(click.Group):

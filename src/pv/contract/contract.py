@@ -86,6 +86,14 @@ class Unreadable:
     problems: tuple[Problem, ...]
 
 
+_OURS = {
+    "proof_obligations": "obligations",
+    "falsification_tests": "tests",
+    "kani_harnesses": "proofs",
+    "bounded_proofs": "proofs",
+    "verification_summary": "summary",
+    "coq_spec": "coq",
+}
 # What other passes of the field read, kept as it was written: a key of these is known, and not typed.
 _RAW = (
     "evidence", "entity", "falsification", "falsification_conditions", "categories", "headline", "gates", "spec",
@@ -157,9 +165,15 @@ def _contract(f: Fields, text: str, path: str) -> Contract | None:
         profile=f.reading.profile,
         metadata=metadata,
         **values,
-        **f.located(),
+        **_in_our_words(f.located()),
         unknown_keys=tuple(f.reading.unknown),
     )
+
+
+def _in_our_words(located: dict[str, Any]) -> dict[str, Any]:
+    """The places of blocks under the names that they have here."""
+    places = located["places"]
+    return {**located, "places": {_OURS.get(name, name): place for name, place in places.items()}}
 
 
 def _proofs(f: Fields) -> tuple[Proof, ...]:

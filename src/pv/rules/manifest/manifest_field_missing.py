@@ -18,7 +18,6 @@ from pv.tree.scalars import is_null
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     yield from _missing(document.root, ("model_id", "version", "provenance"), "the manifest")
     for file in manifest_files(document):
         yield from _missing(file, ("path", "url", "sha256", "size_bytes"), "the file")

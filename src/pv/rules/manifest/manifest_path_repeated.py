@@ -15,7 +15,6 @@ from pv.tree.nodes import Scalar
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     seen: set[str] = set()
     for file in manifest_files(document):
         path = file.get("path")

@@ -16,7 +16,6 @@ from pv.tree.nodes import Scalar
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     for file in manifest_files(document):
         digest = file.get("sha256")
         if isinstance(digest, Scalar) and digest.text and not _SHA256.fullmatch(digest.text):

@@ -16,7 +16,6 @@ from pv.tree.scalars import is_null, number
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     for file in manifest_files(document):
         size = file.get("size_bytes")
         value = number(size) if isinstance(size, Scalar) else None

@@ -16,7 +16,6 @@ from pv.tree.nodes import Scalar
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     for file in manifest_files(document):
         url = file.get("url")
         if isinstance(url, Scalar) and url.text and not _HTTPS.fullmatch(url.text):

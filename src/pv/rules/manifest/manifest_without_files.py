@@ -14,7 +14,6 @@ from pv.tree.nodes import Block, Items
 
 
 def _check(document: Other) -> Iterator[Offence]:
-
     files = document.root.get("files") if isinstance(document.root, Block) else None
     if not isinstance(files, Items) or not files.items:
         place = files.place if files is not None else document.root.place

@@ -16,7 +16,6 @@ from pv.rules.targets import is_dotted
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for part in contract.runnable:
         for control in part.controls:
             for name, says, fix in _wrong(control):

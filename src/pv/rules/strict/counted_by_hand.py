@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     if contract.summary is not None:
         yield Offence(contract.where("summary"), "verification_summary is counted by hand", "remove it")
     for proof in contract.proofs:

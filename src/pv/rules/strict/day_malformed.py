@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for name in ("created", "updated"):
         value = getattr(contract.metadata, name)
         if value is not None and day_of(value) is None:

@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for i, stem in enumerate(contract.metadata.depends_on):
         other = around.corpus.contracts.get(stem)
         if other is not None and any(reached.stem == contract.stem for reached in around.corpus.reach(other)):

@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     there = {*around.corpus.contracts, *around.corpus.unreadable}
     for i, stem in enumerate(contract.metadata.depends_on):
         if stem not in there:

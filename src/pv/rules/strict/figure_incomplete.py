@@ -16,7 +16,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         figure = test.runner.figure if isinstance(test.runner, CommandRunner) else test.runner
         if not isinstance(figure, Figure | MeasureRunner):

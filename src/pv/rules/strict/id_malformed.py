@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for part in contract.named:
         if part.id and not _ID.fullmatch(part.id):
             fix = "use letters, digits, - _ and . only, 80 at most"

@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for claim in claims_of(contract):
         others = around.corpus.claims.get(claim.id.lower(), ())
         other = next((o for o in others if (o.path, o.line) != (claim.path, claim.line)), None)

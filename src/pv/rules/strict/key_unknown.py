@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for key in contract.unknown_keys:
         if key.within or (key.name != "kind" and near_miss(key.name) is None):
             path = f"{key.within}.{key.name}" if key.within else key.name

@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     if not contract.obligations:
         yield Offence(contract.where("obligations"), "there are no proof_obligations", "say what must hold")
     if not contract.tests:

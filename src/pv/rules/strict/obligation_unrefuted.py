@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     refuted = {name for test in contract.tests for name in test.refutes}
     for obligation in contract.obligations:
         if obligation.id and obligation.id not in refuted and obligation.applies_to != NOT_APPLICABLE:

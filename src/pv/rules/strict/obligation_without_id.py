@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for obligation in contract.obligations:
         if blank(obligation.id):
             yield Offence(obligation.where("id"), "the obligation has no id", "give it an id")

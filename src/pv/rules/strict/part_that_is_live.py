@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if test.live and test.level == "part":
             yield Offence(test.where("level"), f"{test.id} is live and of a part", "remove one of the two")

@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         last = day_of(test.pending.expires or "") if test.pending is not None else None
         if last is not None and last < around.today:

@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if test.pending is None:
             continue

@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     known = [o.id for reached in around.corpus.reach(contract) for o in reached.obligations if o.id]
     for proof in contract.proofs:
         if proof.obligation and proof.obligation not in known:

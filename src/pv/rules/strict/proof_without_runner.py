@@ -14,7 +14,6 @@ from pv.rules.targets import is_dotted
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for proof in contract.proofs:
         if proof.runner is None:
             fix = "give it a runner: exhaustive, hypothesis or crosshair"

@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if not test.refutes:
             yield Offence(

@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     known = [o.id for reached in around.corpus.reach(contract) for o in reached.obligations if o.id]
     for test in contract.tests:
         for i, name in enumerate(test.refutes):

@@ -16,7 +16,6 @@ from pv.rules.targets import is_dotted, is_node_id
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         for name, says, fix in _wrong(test.runner):
             assert test.runner is not None

@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if test.runner is None and test.pending is None:
             fix = "give it a runner (pytest, command, python or measure), or pending"

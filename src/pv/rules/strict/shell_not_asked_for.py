@@ -14,7 +14,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if isinstance(test.runner, CommandRunner | MeasureRunner):
             words = [word for word in test.runner.argv if word in _SHELL]

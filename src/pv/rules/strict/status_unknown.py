@@ -15,7 +15,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     status = contract.metadata.status
     if status is not None and status not in STATUSES:
         says = f"the status {status!r} is none of {', '.join(STATUSES)}"

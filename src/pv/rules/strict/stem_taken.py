@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for other in around.corpus.doubles:
         if other.path == contract.path:
             first = around.corpus.contracts[contract.stem].path

@@ -16,7 +16,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for part in contract.runnable:
         for i, glob in enumerate(part.subjects):
             if not is_relative(glob):

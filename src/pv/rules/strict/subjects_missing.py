@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for part in contract.runnable:
         if part.runner is not None and not part.subjects:
             fix = "name the files whose change makes it stale, as globs from the root of the project"

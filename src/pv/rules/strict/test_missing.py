@@ -17,7 +17,6 @@ from pv.rules.targets import is_node_id
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for test in contract.tests:
         if not isinstance(test.runner, PytestRunner):
             continue

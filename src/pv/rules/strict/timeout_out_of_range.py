@@ -13,7 +13,6 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-
     for part in contract.runnable:
         if not 0 < part.timeout_s <= MOST_S:
             says = f"timeout_s is {part.timeout_s:g}, and must be more than 0 and at most {MOST_S:,}"
