@@ -44,18 +44,34 @@ proof_obligations:
     subjects: [src/split/*.py]
 """
 
-FIELD_BASE = """\
+FIELD_EQUATIONS = """\
+equations:
+  softmax:
+    formula: s_i = exp(x_i) / sum(exp(x))
+    domain: x in R^n
+"""
+
+FIELD_PROOFS = """\
+kani_harnesses:
+  - id: KANI-SM-001
+    obligation: SM-INV-001
+    bound: 16
+"""
+
+FIELD_GATE = """\
+qa_gate:
+  id: F-SM-001
+  name: softmax
+"""
+
+FIELD_BASE = f"""\
 metadata:
   version: "1.0.0"
   created: 2026-02-18
   author: somebody
   description: Softmax gives a distribution.
   references: [a paper]
-equations:
-  softmax:
-    formula: s_i = exp(x_i) / sum(exp(x))
-    domain: x in R^n
-proof_obligations:
+{FIELD_EQUATIONS}proof_obligations:
   - type: invariant
     property: the outputs sum to one
     formal: abs(sum(s) - 1) < eps
@@ -64,14 +80,7 @@ falsification_tests:
     rule: sums to one
     prediction: the sum is within 1e-6 of 1
     if_fails: the normalisation is missing
-kani_harnesses:
-  - id: KANI-SM-001
-    obligation: SM-INV-001
-    bound: 16
-qa_gate:
-  id: F-SM-001
-  name: softmax
-"""
+{FIELD_PROOFS}{FIELD_GATE}"""
 
 BEAT_BASE = """\
 metadata:

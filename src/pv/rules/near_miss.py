@@ -18,12 +18,13 @@ def near_miss(key: str) -> str | None:
     Args:
         key: a key that the schema does not have.
     """
-    by_fold = {_fold(name): name for name in TOP_LEVEL}
-    found = by_fold.get(_fold(key))
-    return None if found == key else found
+    if key in TOP_LEVEL:
+        return None
+    return next((name for name in TOP_LEVEL if _forms(name) & _forms(key)), None)
 
 
-def _fold(name: str) -> str:
-    """The name without case, separators and plural endings."""
+def _forms(name: str) -> set[str]:
+    """The name without case and separators, as it is and as singulars that it may be the plural of."""
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    return re.sub(r"(es|s)$", "", letters)
+    ends = (("s", ""), ("es", ""), ("ies", "y"))
+    return {letters, *(letters.removesuffix(end) + put for end, put in ends if letters.endswith(end))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pv.contract.contract import Contract
-from pv.rules.examples import FIELD_BASE, edit
+from pv.rules.examples import FIELD_BASE, FIELD_EQUATIONS, edit
 from pv.rules.rule import FIELD, Around, Offence, Rule
 
 
@@ -24,15 +24,7 @@ RULE = Rule(
     name="equations-empty",
     profiles=FIELD,
     kernel_only=True,
-    bad=edit(
-        """equations:
-      softmax:
-        formula: s_i = exp(x_i) / sum(exp(x))
-        domain: x in R^n
-    """,
-        "equations: {}\n",
-        base=FIELD_BASE,
-    ),
+    bad=edit(FIELD_EQUATIONS, "equations: {}\n", base=FIELD_BASE),
     good=edit("    domain: x in R^n\n", "", base=FIELD_BASE),
     check=_check,
 )

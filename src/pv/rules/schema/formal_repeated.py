@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pv.contract.contract import Contract
 from pv.finding import Severity
-from pv.rules.examples import FIELD_BASE, edit
+from pv.rules.examples import edit
 from pv.rules.rule import EVERY, Around, Offence, Rule
 
 
@@ -25,43 +25,24 @@ def _check(contract: Contract, around: Around) -> Iterator[Offence]:
         first.setdefault(obligation.formal, place.line)
 
 
+_FORMAL = "    property: no document is on both sides\n"
+_SECOND = """\
+    formal: train & val = {}
+  - id: SPLIT-OBL-002
+    applies_to: not_applicable
+    na_reason: said already
+    na_owner: me
+    property: the sides are disjoint
+    formal: train & val = {}
+"""
+
 RULE = Rule(
     page=__doc__,
     id="SCHEMA-006",
     name="formal-repeated",
     profiles=EVERY,
     severity=Severity.WARNING,
-    bad=edit(
-        "    formal: abs(sum(s) - 1) < eps\n",
-        """    formal: abs(sum(s) - 1) < eps
-      - type: bound
-        property: the outputs are close to one in sum
-        formal: abs(sum(s) - 1) < eps
-    """,
-        "kani_harnesses:\n",
-        """  - id: FALSIFY-SM-002
-        rule: also
-        prediction: the sum is within 1e-6 of 1
-        if_fails: the normalisation is missing
-    kani_harnesses:
-    """,
-        base=FIELD_BASE,
-    ),
-    good=edit(
-        "    formal: abs(sum(s) - 1) < eps\n",
-        """    formal: abs(sum(s) - 1) < eps
-      - type: bound
-        property: the outputs are not far from one in sum
-        formal: abs(sum(s) - 1) < 2 * eps
-    """,
-        "kani_harnesses:\n",
-        """  - id: FALSIFY-SM-002
-        rule: also
-        prediction: the sum is within 1e-6 of 1
-        if_fails: the normalisation is missing
-    kani_harnesses:
-    """,
-        base=FIELD_BASE,
-    ),
+    bad=edit(_FORMAL, _FORMAL + _SECOND),
+    good=edit(_FORMAL, _FORMAL + _SECOND.replace("train", "val", 1)),
     check=_check,
 )

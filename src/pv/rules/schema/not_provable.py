@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pv.contract.contract import Contract
-from pv.rules.examples import FIELD_BASE, edit
+from pv.rules.examples import FIELD_BASE, FIELD_PROOFS, edit
 from pv.rules.rule import ONLY_PV2, Around, Offence, Rule
 
 
@@ -37,18 +37,12 @@ RULE = Rule(
     profiles=ONLY_PV2,
     kernel_only=True,
     bad=edit(
-        "  - type: invariant\n",
-        "  - type: bound\n    property: the outputs are positive\n  - type: invariant\n",
+        "proof_obligations:\n",
+        "proof_obligations:\n  - property: the outputs are positive\n",
         base=FIELD_BASE,
     ),
     good=edit(
-        "qa_gate:\n",
-        """  - id: KANI-SM-002
-        obligation: SM-INV-001
-        bound: 16
-    qa_gate:
-    """,
-        base=FIELD_BASE,
+        FIELD_PROOFS, FIELD_PROOFS + FIELD_PROOFS.partition("\n")[2].replace("KANI", "ALSO"), base=FIELD_BASE
     ),
     check=_check,
 )

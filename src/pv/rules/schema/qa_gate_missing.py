@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pv.contract.contract import Contract
 from pv.finding import Severity
-from pv.rules.examples import FIELD_BASE, edit
+from pv.rules.examples import FIELD_BASE, FIELD_GATE, edit
 from pv.rules.rule import FIELD, Around, Offence, Rule
 
 
@@ -25,14 +25,7 @@ RULE = Rule(
     profiles=FIELD,
     severity=Severity.WARNING,
     kernel_only=True,
-    bad=edit(
-        """qa_gate:
-      id: F-SM-001
-      name: softmax
-    """,
-        "",
-        base=FIELD_BASE,
-    ),
+    bad=edit(FIELD_GATE, "", base=FIELD_BASE),
     good=edit("  name: softmax\n", '  name: ""\n', base=FIELD_BASE),
     check=_check,
 )
