@@ -17,6 +17,11 @@ from pv.rules.rule import Around, Offence, Rule
 from pv.rules.table import rules_of
 from pv.tree.nodes import Place
 
+_ROOMS = {
+    Profile.PV1: ("schema",),
+    Profile.PV2: ("schema", "kinds"),
+    Profile.STRICT: ("schema", "kinds", "strict"),
+}
 _BY_DEFAULT = "; the kind is kernel by default: another metadata.kind may be meant"
 
 
@@ -42,7 +47,7 @@ def judge(
 
 def _of_contract(contract: Contract, around: Around, profile: Profile, project: bool) -> Iterator[Finding]:
     noted = contract.metadata.kind_was_given or profile is Profile.PV1
-    for rule in rules_of(profile):
+    for rule in rules_of(profile, *_ROOMS[profile]):
         if rule.reads_project and not project:
             continue
         if rule.kernel_only and profile is not Profile.STRICT and contract.metadata.kind != "kernel":
@@ -61,7 +66,7 @@ def _of_document(document: Other, profile: Profile) -> Iterator[Finding]:
         yield from _of_problems(reading.problems, document.path, document.text)
     if document.shape != "publish-manifest":
         return
-    for rule in rules_of(profile):
+    for rule in rules_of(profile, "manifest"):
         if rule.check_document is not None:
             for offence in rule.check_document(document):
                 yield _finding(rule, offence, document.path, document.text)

@@ -13,7 +13,6 @@ from pv.finding import Finding, Severity
 from pv.judge import judge
 from pv.profile import Profile
 from pv.rules.rule import Around
-from pv.rules.table import rules_of
 from pv.suppress import suppressed
 
 
@@ -63,6 +62,5 @@ def _judged(artifact: Artifact, around: Around, profile: Profile, project: bool)
     findings = judge(artifact, around, profile, project=project)
     if profile is Profile.STRICT and isinstance(artifact, Contract | Other):
         root = artifact.node if isinstance(artifact, Contract) else artifact.root
-        asked = frozenset(rule.id for rule in rules_of(profile) if project or not rule.reads_project)
-        findings = suppressed(findings, asked, artifact.text, root, artifact.path)
+        findings = suppressed(findings, artifact.text, root, artifact.path, project=project)
     return Judged(path=artifact.path, artifact=artifact, findings=findings)

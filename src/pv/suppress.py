@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from pv.finding import Finding, Severity
 from pv.rules.rule import Rule
-from pv.rules.table import rules_by_name
+from pv.rules.table import all_rules, rules_by_name
 from pv.tree.nodes import Node, Place, Scalar, walk
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#\s*pv:\s*(?P<rest>.*)$")
@@ -34,19 +34,20 @@ class Suppression:
 
 
 def suppressed(
-    findings: tuple[Finding, ...], asked: frozenset[str], text: str, root: Node, path: str
+    findings: tuple[Finding, ...], text: str, root: Node, path: str, *, project: bool
 ) -> tuple[Finding, ...]:
     """The findings of a file with those marked that a comment allows, and what is wrong with the comments.
 
     Args:
         findings: of one file.
-        asked: ids of the rules that were put to it; what covers another rule may be needed, and is not stale.
         text: of the file.
         root: the tree of the file, to tell a comment from a text that looks like one.
         path: of the file.
+        project: whether rules that look at the project were asked; what covers one that was not is not stale.
     """
     if "pv:" not in text:
         return findings
+    asked = frozenset(rule.id for rule in all_rules() if project or not rule.reads_project)
     good: list[Suppression] = []
     wrong: list[Finding] = []
     for place, rest in _comments(text, root):

@@ -43,19 +43,27 @@ MODULES = (
 
 
 @cache
-def all_rules() -> tuple[Rule, ...]:
-    """Every rule, in the order in which they are asked."""
-    return tuple(importlib.import_module(f"pv.rules.{module}").RULE for module in MODULES)
+def _rule(module: str) -> Rule:
+    rule: Rule = importlib.import_module(f"pv.rules.{module}").RULE
+    return rule
 
 
 @cache
-def rules_of(profile: Profile) -> tuple[Rule, ...]:
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, in the order in which they are asked."""
+    return tuple(_rule(module) for module in MODULES)
+
+
+@cache
+def rules_of(profile: Profile, *rooms: str) -> tuple[Rule, ...]:
     """The rules of a profile, in order.
 
     Args:
         profile: how contracts are read.
+        rooms: the folders of rules that matter, to load no others; all when none is named.
     """
-    return tuple(rule for rule in all_rules() if profile in rule.profiles)
+    chosen = [module for module in MODULES if not rooms or module.partition(".")[0] in rooms]
+    return tuple(rule for module in chosen if profile in (rule := _rule(module)).profiles)
 
 
 @cache
