@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -38,7 +39,7 @@ def validate_command(path: Path, profile: str) -> int:
     """
     chosen = Profile.of(profile)
     try:
-        if chosen is Profile.PV1 and path.is_dir():
+        if chosen is Profile.PV1 and os.path.isdir(path):
             raise PathUnreadable(path=str(path), reason="Is a directory")
         judged = review(path, chosen, date.today())
     except (PathMissing, PathUnreadable, NoContracts) as error:

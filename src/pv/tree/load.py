@@ -148,10 +148,10 @@ class _Composer:
     def _scalar(self, event: ScalarEvent) -> Scalar:
         plain = bool(event.implicit[0])
         tag = event.tag
-        if tag is not None and tag != "!":
-            if not tag.startswith(_CORE):
+        if tag is not None:
+            if tag != "!" and not tag.startswith(_CORE):
                 self._stop(event, f"the tag {tag} means nothing here")
-            plain = tag != _CORE + "str"
+            plain = tag not in ("!", _CORE + "str")
         start, end = event.start_mark, event.end_mark
         place = Place(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
         self._count(event, 1)
