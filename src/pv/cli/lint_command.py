@@ -58,14 +58,21 @@ def lint_command(
         return EXIT_OK
     if baseline is not None:
         findings = compared(findings, read_baseline(baseline), path, baseline)
-    report = _report(findings, len(judged), profile, output_format, path)
+    report = _report(findings, len(judged), profile, output_format, project_root(path), baseline is not None)
     if report:
         print(report)
     failed = any(finding.counts and finding.severity is Severity.ERROR for finding in findings)
     return EXIT_NO if failed else EXIT_OK
 
 
-def _report(findings: tuple[Finding, ...], files: int, profile: str, output_format: str, path: Path) -> str:
+def _report(
+    findings: tuple[Finding, ...],
+    files: int,
+    profile: str,
+    output_format: str,
+    base: Path,
+    has_baseline: bool,
+) -> str:
     """The findings in one of the formats; each is imported when it is asked for."""
     if output_format == "text":
         from pv.report.text import text_report
@@ -74,7 +81,7 @@ def _report(findings: tuple[Finding, ...], files: int, profile: str, output_form
     if output_format == "sarif":
         from pv.report.sarif import sarif_report
 
-        return sarif_report(findings, project_root(path))
+        return sarif_report(findings, base, has_baseline=has_baseline)
     from pv.report.machine import github_report, json_report
 
     return json_report(findings, files, profile) if output_format == "json" else github_report(findings)

@@ -12,18 +12,19 @@ from urllib.parse import quote
 from pv import __version__
 from pv.finding import Finding
 from pv.rules.rule import Rule
-from pv.rules.table import all_rules, rules_by_name
+from pv.rules.table import all_rules
 from pv.tree.nodes import Place
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def sarif_report(findings: tuple[Finding, ...], base: Path) -> str:
+def sarif_report(findings: tuple[Finding, ...], base: Path, *, has_baseline: bool) -> str:
     """One SARIF log with one run.
 
     Args:
         findings: of all files.
         base: the folder that paths are relative to.
+        has_baseline: whether the findings were compared with a baseline.
     """
     rules = [rule for rule in all_rules() if any(finding.rule == rule.id for finding in findings)]
     indices = {rule.id: i for i, rule in enumerate(rules)}
@@ -37,7 +38,7 @@ def sarif_report(findings: tuple[Finding, ...], base: Path) -> str:
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {"ROOT": {"uri": base.absolute().as_uri().rstrip("/") + "/"}},
-        "results": [_result(finding, indices[finding.rule], base) for finding in findings],
+        "results": [_result(finding, indices[finding.rule], base, has_baseline) for finding in findings],
     }
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, allow_nan=False)
 
@@ -53,7 +54,7 @@ def _descriptor(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, index: int, base: Path) -> dict[str, Any]:
+def _result(finding: Finding, index: int, base: Path, has_baseline: bool) -> dict[str, Any]:
     uri = quote(os.path.relpath(finding.path, base).replace(os.sep, "/"))
     location = {
         "artifactLocation": {"uri": uri, "uriBaseId": "ROOT"},
@@ -62,12 +63,13 @@ def _result(finding: Finding, index: int, base: Path) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "ruleIndex": index,
-        "level": rules_by_name()[finding.rule].severity.value,
+        "level": finding.severity.value,
         "message": {"text": f"{finding.message}; {finding.fix}"},
         "locations": [{"physicalLocation": location}],
         "partialFingerprints": {"pvFinding/v1": _fingerprint(finding, uri)},
-        "baselineState": "unchanged" if finding.known else "new",
     }
+    if has_baseline:
+        result["baselineState"] = "unchanged" if finding.known else "new"
     if finding.allowed is not None:
         result["suppressions"] = [{"kind": "inSource", "justification": finding.allowed}]
     return result
