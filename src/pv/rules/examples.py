@@ -130,7 +130,7 @@ provenance: {{wasGeneratedBy: {{command: make publish}}}}
 PROJECT = (
     ("pyproject.toml", ""),
     ("tests/test_split.py", "def test_disjoint():\n    assert True\n"),
-    ("src/split/side.py", ""),
+    ("src/split/side.py", "def side(text):\n    return 'train'\n\n\nclass Split:\n    side = side\n"),
 )
 
 

@@ -31,6 +31,19 @@ def matches(root: Path, glob: str) -> bool:
         return False
 
 
+def text_of(root: Path, file: str) -> str | None:
+    """The text of a file of the project; None where there is none.
+
+    Args:
+        root: the root of the project.
+        file: relative to it.
+    """
+    try:
+        return (root / file).read_text(encoding="utf-8", errors="surrogateescape")
+    except (OSError, ValueError):
+        return None
+
+
 def missing_of(root: Path, node_id: str) -> str | None:
     """What of a test's node id is not there, as a clause; None when all of it is, or its file cannot be judged.
 
@@ -45,9 +58,29 @@ def missing_of(root: Path, node_id: str) -> str | None:
     found = _defined(path, path.stat().st_mtime_ns)
     if found is None or "::".join(names) in found:
         return None
-    if any(name.startswith("Test") for name in names[:1]) and names[0] in found and len(names) > 1:
+    if f"{names[0]}::*" in found:
         return None  # the class may inherit it
     return f"{file} defines no {'::'.join(names)}"
+
+
+def target_missing(root: Path, target: str) -> bool:
+    """Whether a module of the project lacks what is named; False where that cannot be said without running it.
+
+    Args:
+        root: the root of the project.
+        target: "package.module:name" or "package.module:Class.name".
+    """
+    module, _, attribute = target.partition(":")
+    names = attribute.split(".")
+    for folder in ("", "src", "tests"):
+        for path in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
+            file = root / folder / path
+            if file.is_file():
+                found = _defined(file, file.stat().st_mtime_ns)
+                if found is None or "__getattr__" in found or "*" in found:
+                    return False
+                return "::".join(names) not in found and f"{names[0]}::*" not in found
+    return False
 
 
 @lru_cache(maxsize=256)
@@ -65,10 +98,22 @@ def _names(body: list[ast.stmt], within: str) -> Iterator[str]:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield within + statement.name
         if isinstance(statement, ast.ClassDef):
+            if statement.bases:
+                yield f"{within}{statement.name}::*"  # anything may be inherited
             yield from _names(statement.body, f"{within}{statement.name}::")
+        if isinstance(statement, ast.Import):
+            yield from (within + (alias.asname or alias.name.partition(".")[0]) for alias in statement.names)
         if isinstance(statement, ast.ImportFrom):
             yield from (within + (alias.asname or alias.name) for alias in statement.names)
         if isinstance(statement, ast.Assign):
-            yield from (within + target.id for target in statement.targets if isinstance(target, ast.Name))
-        if isinstance(statement, ast.If | ast.Try):
+            yield from (
+                within + name.id
+                for t in statement.targets
+                for name in ast.walk(t)
+                if isinstance(name, ast.Name)
+            )
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            yield within + statement.target.id
+        if isinstance(statement, ast.If | ast.Try | ast.With):
             yield from _names(statement.body, within)
+            yield from _names(getattr(statement, "orelse", []), within)

@@ -8,15 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pv.contract.contract import Contract
+from pv.profile import Profile
+from pv.rules.blank import blank
 from pv.rules.examples import edit
 from pv.rules.rule import EVERY, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
     if not contract.metadata.references:
-        fix = "name the paper, issue or document that the claim comes from"
-        yield Offence(contract.metadata.where("references"), "metadata.references is empty", fix)
+        yield Offence(contract.metadata.where("references"), "metadata.references is empty", _FIX)
+    for i, reference in enumerate(contract.metadata.references):
+        if blank(reference) and contract.profile is Profile.STRICT:
+            yield Offence(contract.metadata.where(f"references[{i}]"), "the reference is empty", _FIX)
 
+
+_FIX = "name the paper, issue or document that the claim comes from"
 
 RULE = Rule(
     page=__doc__,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pv.contract.contract import Contract
 from pv.contract.control import Control
+from pv.rules.blank import blank
 from pv.rules.examples import edit
 from pv.rules.rule import STRICT, Around, Offence, Rule
 from pv.rules.targets import is_dotted
@@ -30,6 +31,10 @@ def _wrong(control: Control) -> Iterator[tuple[str, str, str]]:
         yield put.how, f"{put.value!r} names no attribute", "write package.module:name"
     if control.edit is not None and control.edit.replace in ("", control.edit.by):
         yield "replace", "the edit changes nothing", "say which text is replaced, and by what other"
+    if control.edit is not None and blank(control.edit.path):
+        yield "edit", "the edit names no file", "name it from the root of the project"
+    if control.has("sees") and blank(control.sees):
+        yield "sees", "sees is empty, and is found in anything", "say what the failing test must say"
     if control.has("env") and not control.env:
         yield "env", "no variable is set", "name the variable that plants the defect"
     try:

@@ -15,8 +15,9 @@ from pv.rules.rule import STRICT, Around, Offence, Rule
 
 
 def _check(contract: Contract, around: Around) -> Iterator[Offence]:
-    for part in contract.named:
-        if part.id and not _ID.fullmatch(part.id):
+    ids = [part for part in contract.obligations if part.id]  # without one: STRICT-002
+    for part in (*ids, *contract.runnable):
+        if not _ID.fullmatch(part.id or ""):
             fix = "use letters, digits, - _ and . only, 80 at most"
             yield Offence(part.where("id"), f"the id {part.id!r} is no plain word", fix)
 
