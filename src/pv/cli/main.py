@@ -7,6 +7,7 @@ one file stays quick. The table below therefore repeats each command's first hel
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -71,6 +72,11 @@ def pv() -> None:
 def entry(argv: list[str] | None = None) -> int:
     """Run pv and return its exit code: 0 yes, 1 the answer is no, 2 no answer, 3 our bug."""
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a file name may hold bytes that are no text: they are spelled out
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = pv.main(args=arguments, prog_name="pv", standalone_mode=False)
         return code if isinstance(code, int) else 0

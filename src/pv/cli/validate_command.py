@@ -11,7 +11,7 @@ import click
 
 from pv.artifacts import Other
 from pv.cli.options import profile_option
-from pv.errors import EXIT_NO, EXIT_OK, NoContracts, PathMissing, PathUnreadable, PvError
+from pv.errors import EXIT_NO, EXIT_OK, NoContracts, PathMissing, PathUnreadable, PvError, shown
 from pv.profile import Profile
 from pv.report.text import one_line
 from pv.review import Judged, review
@@ -62,8 +62,11 @@ def _one(judged: Judged, profile: Profile) -> int:
     unread = [finding for finding in judged.findings if finding.rule in _UNREAD]
     if unread:
         for finding in unread:
-            place = f"{finding.path}:{finding.place.line}:{finding.place.column}"
-            print(f"error: Failed to parse YAML: {place}: {finding.message}; {finding.fix}", file=sys.stderr)
+            place = f"{shown(finding.path)}:{finding.place.line}:{finding.place.column}"
+            print(
+                f"error: Failed to parse YAML: {place}: {shown(finding.message)}; {finding.fix}",
+                file=sys.stderr,
+            )
         return EXIT_NO
     for finding in judged.findings:
         if finding.counts:
@@ -87,7 +90,7 @@ def _what(judged: Judged, profile: Profile) -> str:
 def _folder(judged: tuple[Judged, ...], path: Path, profile: Profile) -> int:
     failed = 0
     for one in judged:
-        print(f"== {one.path}", flush=True)
+        print(f"== {shown(one.path)}", flush=True)
         failed += _one(one, profile) != EXIT_OK
-    print(f"{len(judged)} artifact(s) under {path}, {failed} failed")
+    print(f"{len(judged)} artifact(s) under {shown(path)}, {failed} failed")
     return EXIT_NO if failed else EXIT_OK

@@ -55,7 +55,7 @@ def _descriptor(rule: Rule) -> dict[str, Any]:
 
 
 def _result(finding: Finding, index: int, base: Path, has_baseline: bool) -> dict[str, Any]:
-    uri = quote(os.path.relpath(finding.path, base).replace(os.sep, "/"))
+    uri = quote(os.fsencode(os.path.relpath(finding.path, base).replace(os.sep, "/")))
     location = {
         "artifactLocation": {"uri": uri, "uriBaseId": "ROOT"},
         "region": _region(finding.place, finding.text),
@@ -88,4 +88,4 @@ def _region(place: Place, text: str) -> dict[str, Any]:
 def _fingerprint(finding: Finding, uri: str) -> str:
     """The same for the same defect wherever its line has moved to."""
     parts = "\0".join((finding.rule, uri, finding.message, finding.text))
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+    return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -28,9 +28,7 @@ def one_line(finding: Finding) -> str:
 
 
 def _block(finding: Finding) -> str:
-    head = (
-        f"{finding.path}:{finding.place}: {finding.severity.value} {finding.rule}: {shown(finding.message)}"
-    )
+    head = f"{shown(finding.path)}:{finding.place}: {finding.severity.value} {finding.rule}: {shown(finding.message)}"
     lines = [head, f"    | {shown(finding.text)}"] if finding.text else [head]
     return "\n".join([*lines, f"    = {shown(finding.fix)}"])
 

@@ -36,7 +36,7 @@ def test_every_value_knows_where_it_stands() -> None:
 
 
 def test_columns_count_characters_and_not_bytes() -> None:
-    assert load("ä: ö # ü\nß𝄞: x\n").entries[1].value.place == Place(2, 5, 2, 6)
+    assert load("\u00e4: \u00f6 # \u00fc\n\u00df\U0001d11e: x\n").entries[1].value.place == Place(2, 5, 2, 6)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ DEEP = "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)
         ("a: !x {}\n", 1, 4),
         ('a: "\\q"\n', 1, 5),
         ("a: \x01\n", 1, 4),
-        ("ä: \x01\n", 1, 4),
+        ("\u00e4: \x01\n", 1, 4),
         (b"a: 1\nb: \xff\n", 2, 4),
         (b"\xff\xfea\x00", 1, 1),
         (LAUGHS, 6, 15),
