@@ -109,6 +109,8 @@ def test_github_escapes_what_would_end_a_property(capsys, make_project) -> None:
     assert line.startswith(f"::error file={path},line=15,endLine=15,col=9,endColumn=")
     assert ",title=STRICT-003::" in line
     assert "%25" in line
+    path.rename(path.with_name("a,b:c.yaml"))
+    assert f"file={path.parent}/a%2Cb%3Ac.yaml,line=" in lint(capsys, path.parent, "--format", "github")[1]
 
 
 def test_a_suppressed_finding_is_counted_as_allowed(capsys, make_project) -> None:

@@ -23,7 +23,8 @@ CLEAN = Example(changes=(("timeout_s: 60", "timeout_s: 61"),))
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pv", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    strict = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}  # a terminal that can show little
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=strict)
 
 
 def command_of(name: str) -> click.Command:
@@ -117,8 +118,9 @@ def test_odd_file_names_are_spelled_out(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("metadata: [\n")
     except OSError:
         pytest.skip("this file system takes no such name")
-    for command in (["validate", name], ["lint", name], ["lint", ".", "--format", "sarif"]):
-        done = run(*command, cwd=tmp_path)  # whose output is read as UTF-8
+    for command in (["validate", name], ["lint", name], ["lint", ".", "--format", "sarif"],
+                    ["lint", ".", "--format", "github"], ["lint", ".", "--format", "json"]):  # fmt: skip
+        done = run(*command, cwd=tmp_path)
         assert done.returncode == 1, (command, done.stderr)
         assert "Traceback" not in done.stderr
         assert (done.stdout + done.stderr).count("\n") <= 4

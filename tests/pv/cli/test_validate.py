@@ -159,3 +159,11 @@ def test_bad_usage_is_a_sentence(capsys, arguments: list[str]) -> None:
     err = capsys.readouterr().err
     assert err.startswith("pv: PV104: ")
     assert err.count("\n") == 1
+
+
+def test_what_is_allowed_does_not_make_it_invalid(capsys, tmp_path: Path) -> None:
+    text = STRICT_BASE.replace(
+        "[docs/split.md]", "[] # pv: allow SCHEMA-001 because nobody has written about it"
+    )
+    code, out, err = validate(capsys, put(tmp_path, text), "strict")
+    assert (code, out, err) == (0, "\n0 error(s), 0 warning(s)\nContract is valid.\n", "")

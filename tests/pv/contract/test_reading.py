@@ -197,3 +197,15 @@ def test_the_field_reads_its_own(tmp_path: Path) -> None:
         contract = read(tmp_path, FIELD_BASE, profile)
         assert contract.proofs[0].bound == 16
         assert contract.qa_gate is not None
+
+
+def test_blocks_have_their_places_under_our_names(tmp_path: Path) -> None:
+    contract = read(tmp_path, HEAD + "proof_obligations: []\nkani_harnesses: []\nfalsification_tests: []\n")
+    assert [contract.where(name).line for name in ("obligations", "proofs", "tests", "qa_gate")] == [
+        3,
+        4,
+        5,
+        1,
+    ]
+    assert contract.has("obligations")
+    assert not contract.has("qa_gate")
