@@ -33,6 +33,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "explain_command",
         "Print the page of a rule: what it finds, why that is bad, an example on either side.",
     ),
+    "falsify": (
+        "pv.cli.falsify_command",
+        "falsify_command",
+        "Run the falsification tests of contracts, and each again under the defects that must make it fail.",
+    ),
+    "prove": (
+        "pv.cli.prove_command",
+        "prove_command",
+        "Look for counterexamples inside the bounds that contracts state.",
+    ),
 }
 
 
