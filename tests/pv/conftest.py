@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pv.rules.examples import Example
+from pv_project import Trial
 
 MakeProject = Callable[[Example], Path]
 
@@ -24,6 +25,12 @@ def make_project(tmp_path: Path) -> MakeProject:
         return write(tmp_path / "contracts" / "example-v1.yaml", example.text)
 
     return make
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    """A project whose claims can be run, without a claim yet."""
+    return Trial.at(tmp_path / "project")
 
 
 def write(path: Path, text: str) -> Path:
