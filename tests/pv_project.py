@@ -129,8 +129,15 @@ class Trial:
         self.write()
 
     def proof(self, claim: str, runner: str, control: str | None = None, stem: str = "split-v1") -> None:
-        more = f", control: {control}" if control else ""
-        text = f"  - {{id: {claim}, obligation: {_prefix(stem)}OBL, runner: {runner}{more}, subjects: [src/split/*.py]}}\n"
+        fields = {
+            "id": claim,
+            "obligation": f"{_prefix(stem)}OBL",
+            "runner": runner,
+            "subjects": "[src/split/*.py]",
+        }
+        if control is not None:
+            fields["control"] = control
+        text = "  - {" + ", ".join(f"{name}: {value}" for name, value in fields.items()) + "}\n"
         self.proofs.setdefault(stem, []).append(text)
         self.write()
 

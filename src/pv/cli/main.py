@@ -43,6 +43,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "prove_command",
         "Look for counterexamples inside the bounds that contracts state.",
     ),
+    "status": (
+        "pv.cli.status_command",
+        "status_command",
+        "Compute from recorded runs what is borne out, and say why it is not more.",
+    ),
 }
 
 

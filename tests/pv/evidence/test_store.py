@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pv.evidence.statement import PREDICATE, TYPE, sealed
@@ -172,10 +174,6 @@ def test_a_run_that_is_interrupted_records_nothing(trial: Trial) -> None:
 
 
 def _wait_for_child(pid: int) -> None:
-    import time
-
-    import psutil
-
     for _ in range(600):
         if any(child.name() == "sleep" for child in psutil.Process(pid).children(recursive=True)):
             return
