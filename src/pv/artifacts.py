@@ -14,7 +14,7 @@ from pv.profile import Profile
 from pv.tree.load import load_text, load_tree, read_bytes
 from pv.tree.nodes import Block, Node
 
-Shape: TypeAlias = Literal["contract", "binding", "publish-manifest", "external", "milestones"]
+Shape: TypeAlias = Literal["contract", "binding", "publish-manifest", "external", "milestones", "waivers"]
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -41,8 +41,9 @@ def shape_of(root: Node) -> Shape:
         return "binding"
     if {"model_id", "provenance"} <= keys:
         return "publish-manifest"
-    if "milestones" in keys:
-        return "milestones"
+    for shape in ("milestones", "waivers"):
+        if shape in keys:
+            return shape
     return "external" if "schema" in keys else "contract"
 
 

@@ -48,6 +48,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "status_command",
         "Compute from recorded runs what is borne out, and say why it is not more.",
     ),
+    "diff": (
+        "pv.cli.diff_command",
+        "diff_command",
+        "Compare what two contracts, or two folders of them, claim: what is weaker, stronger, reworded.",
+    ),
+    "gate": (
+        "pv.cli.gate_command",
+        "gate_command",
+        "Close before a change that makes a claim weaker without a waiver, or touches one and has not run it.",
+    ),
 }
 
 

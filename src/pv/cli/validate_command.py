@@ -20,6 +20,7 @@ _NAMES = {
     "binding": "Binding registry",
     "publish-manifest": "Publish manifest",
     "milestones": "Milestones",
+    "waivers": "Waivers",
     "external": "External corpus",
 }
 _UNREAD = ("PARSE-001", "PARSE-002")

@@ -51,7 +51,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._ended += 1
             seconds = result.end_unix_s - result.start_unix_s
             clear = "\r\x1b[K" if self._is_terminal else ""
-            head = f"[{self._ended}/{self._total}] {result.verdict.value:<14} {result.id}"
+            head = f"[{self._ended}/{self._total}] {result.word:<14} {result.id}"
             why = "" if result.verdict.value == "survived" else f": {result.why}"
             self._write(f"{clear}{head} ({max(seconds, 0):.1f} s){why}\n")
 

@@ -27,7 +27,7 @@ def verdict_table(results: Sequence[Result], live_left_out: int, unread: Sequenc
         if result.contract.stem != stem:
             stem = result.contract.stem
             lines.append(stem)
-        lines.append(f"  {result.verdict.value:<14}  {result.id:<{width}}  {result.why}")
+        lines.append(f"  {result.word:<14}  {result.id:<{width}}  {result.why}")
     lines += [f"{path}\n  not read        {reason}" for path, reason in unread]
     return "\n".join([*lines, "", _summary(results, live_left_out, len(unread))])
 

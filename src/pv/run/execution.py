@@ -16,6 +16,7 @@ from pv.run.answer import MAX_TAIL, Answer, Output, Said
 from pv.run.process import Finished, run_process
 from pv.run.project import INSIDE, Project
 
+UNBLOCKED = "--unblock=open:{report}"  # lets a program under crosshair tell that it came to a planted defect
 _MAX_REPORT_BYTES = 4 << 20
 
 
@@ -64,7 +65,7 @@ class Executed:
 
 
 def execute(argv: list[str], ground: Ground, timeout_s: float) -> Executed:
-    """Run a program on a ground; `{junit}` in an argument is the path of a file that is read back.
+    """Run a program on a ground; the arguments `{junit}` and UNBLOCKED get the paths of files that are read back.
 
     Args:
         argv: the program and its arguments.
@@ -74,7 +75,8 @@ def execute(argv: list[str], ground: Ground, timeout_s: float) -> Executed:
     with tempfile.TemporaryDirectory(prefix="pv-") as name:
         folder = Path(name)
         junit, report = folder / "junit.xml", folder / "report"
-        filled = [word.replace("{junit}", str(junit)) if word == "{junit}" else word for word in argv]
+        files = {"{junit}": str(junit), UNBLOCKED: UNBLOCKED.replace("{report}", str(report))}
+        filled = [files.get(word, word) for word in argv]
         env = ground.project.env({**ground.env, "PV_REPORT": str(report)})
         finished = run_process(
             filled, cwd=ground.root, env=env, timeout_s=timeout_s, folder=folder, stop=ground.stop

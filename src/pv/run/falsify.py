@@ -13,6 +13,7 @@ from pv.contract.falsifier import FalsificationTest, Pending
 from pv.contract.proof import Proof
 from pv.rules.dates import day_of
 from pv.run.answer import Answer, Said
+from pv.run.crosshair import UNCONFIRMED
 from pv.run.execution import Ground
 from pv.run.needs import Means, unmet
 from pv.run.planting import Controlled, Shown, Unplantable, described, judged, planted
@@ -120,6 +121,8 @@ def _verdict(
         return Verdict.NO_ANSWER, answer.why
     if answer.said is Said.FAILED:
         return Verdict.REFUTED, answer.why
+    if answer.facts.get("grade") == UNCONFIRMED:
+        return Verdict.NO_ANSWER, answer.why
     if not order.with_controls:
         return Verdict.SURVIVED, f"{answer.why}; its controls were not run"
     if not part.controls:

@@ -7,15 +7,13 @@ from typing import Any
 
 from pv.contract.proof import Prover
 from pv.run.answer import Answer, Said
+from pv.run.crosshair import run_crosshair
 from pv.run.execution import Executed, Ground, execute
 
 DEFAULT_EXAMPLES = 100
 DEFAULT_SEED = 0
 EXHAUSTED = "exhausted"
 SAMPLED = "sampled"
-CONFIRMED = "confirmed over all paths"
-UNCONFIRMED = "not confirmed in time"
-_CONFIRMED_LINE = "Confirmed over all paths."
 
 
 def run_prover(prover: Prover, ground: Ground, timeout_s: float) -> Answer:
@@ -27,7 +25,7 @@ def run_prover(prover: Prover, ground: Ground, timeout_s: float) -> Answer:
         timeout_s: after which it is stopped, and nothing is known.
     """
     if prover.kind == "crosshair":
-        return _crosshair(prover, ground, timeout_s)
+        return run_crosshair(prover, ground, timeout_s)
     bound = {
         "domain": prover.domain,
         "size": prover.size or 0,
@@ -63,33 +61,3 @@ def _told(ended: dict[str, Any], done: Executed, argv: list[str], ground: Ground
         return done.answer(Said.FAILED, why, argv, ground, asserted=asserted, says=says, facts=facts)
     prefix = "it cannot be begun" if how == "unimportable" else "it shows nothing"
     return done.answer(Said.NOTHING, f"{prefix} ({first})", argv, ground, facts=facts)
-
-
-def _crosshair(prover: Prover, ground: Ground, timeout_s: float) -> Answer:
-    """All paths, symbolically, by crosshair-tool when it is installed."""
-    if not {"crosshair-tool", "crosshair_tool"} & set(ground.project.about["packages"]):
-        return Answer(
-            said=Said.NOTHING,
-            why="crosshair-tool is not installed, and only it can run this",
-            facts={"absent": True},
-        )
-    target = prover.target.replace(":", ".")
-    argv = [ground.project.python, "-m", "crosshair", "check", "--report_all", target]
-    done = execute(argv, ground, timeout_s)
-    nothing = done.no_answer(argv, ground)
-    if nothing is not None:
-        return nothing
-    said = [line.partition(": ")[2] for line in done.stdout.splitlines() if ": " in line]
-    first = said[0] if said else ""
-    if done.finished.exit_code == 1:
-        why = f"counterexample: {first}"[:300]
-        return done.answer(
-            Said.FAILED, why, argv, ground, asserted=True, says=done.stdout, facts={"counterexample": first}
-        )
-    if done.finished.exit_code != 0:
-        return done.answer(Said.NOTHING, f"crosshair exited with {done.finished.exit_code}", argv, ground)
-    confirmed = bool(said) and all(line.endswith(_CONFIRMED_LINE) for line in said)
-    if not said:
-        return done.answer(Said.NOTHING, "crosshair found no condition to check there", argv, ground)
-    grade = CONFIRMED if confirmed else UNCONFIRMED
-    return done.answer(Said.HELD, f"no counterexample, {grade}", argv, ground, facts={"grade": grade})

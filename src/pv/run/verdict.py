@@ -41,6 +41,16 @@ class Result:
     end_unix_s: float = 0.0
 
     @property
+    def word(self) -> str:
+        """The verdict; of a proof that held, which kind of answer it is: one never stands for another."""
+        grade = self.answer.facts.get("grade") if self.answer is not None else None
+        return (
+            str(grade)
+            if grade and self.verdict in (Verdict.SURVIVED, Verdict.NO_ANSWER)
+            else self.verdict.value
+        )
+
+    @property
     def id(self) -> str:
         """The claim's own id."""
         return self.part.id

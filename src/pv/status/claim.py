@@ -12,7 +12,7 @@ from pv.contract.falsifier import FalsificationTest
 from pv.contract.proof import Proof
 from pv.evidence.fresh import Standing, standing
 from pv.evidence.store import Damage
-from pv.run.prover import UNCONFIRMED
+from pv.run.crosshair import UNCONFIRMED
 from pv.run.verdict import Verdict
 
 
@@ -98,7 +98,8 @@ def _state(part: FalsificationTest | Proof, held: Standing) -> tuple[State, str]
     if held.stale:
         more = f" and {len(held.stale) - 1} more" if len(held.stale) > 1 else ""
         return State.STALE, f"{held.stale[0]}{more}"
-    return State.NO_ANSWER, str(held.last.ours["why"])
+    is_unconfirmed = held.last.ours["run"]["facts"].get("grade") == UNCONFIRMED
+    return State.UNCONFIRMED if is_unconfirmed else State.NO_ANSWER, str(held.last.ours["why"])
 
 
 def _spoken(part: FalsificationTest | Proof, held: Standing) -> tuple[State, str]:
@@ -110,8 +111,6 @@ def _spoken(part: FalsificationTest | Proof, held: Standing) -> tuple[State, str
         return State.REFUTED, why
     if verdict is Verdict.COULD_NOT_FAIL:
         return State.COULD_NOT_FAIL, why
-    if isinstance(part, Proof) and ours["run"]["facts"].get("grade") == UNCONFIRMED:
-        return State.UNCONFIRMED, why
     needs_controls = isinstance(part, FalsificationTest) or bool(part.controls)
     if needs_controls and not ours["with_controls"]:
         return State.UNCONTROLLED, why

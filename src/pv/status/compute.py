@@ -51,6 +51,7 @@ class Report:
     contracts: tuple[ContractStatus, ...]
     milestones: tuple[Milestone, ...]
     now: datetime
+    root: Path  # of the project
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -94,11 +95,10 @@ def compute(path: Path, store: Path | None, today: date) -> Report:
         replace(status, level=levels[stem][0], why_not_higher=_reasons(status, levels[stem]))
         for stem, status in own.items()
     )
+    now = datetime.now(UTC)
     if path.is_file():
         return Report(
-            contracts=tuple(c for c in contracts if Path(c.path) == path),
-            milestones=(),
-            now=datetime.now(UTC),
+            contracts=tuple(c for c in contracts if Path(c.path) == path), milestones=(), now=now, root=root
         )
     documents = [one.artifact for one in judged if isinstance(one.artifact, Other)]
     milestones = tuple(
@@ -107,7 +107,7 @@ def compute(path: Path, store: Path | None, today: date) -> Report:
         if document.shape == "milestones"
         for milestone in milestones_of(document.root, document.path, {c.stem: c for c in contracts})
     )
-    return Report(contracts=contracts, milestones=milestones, now=datetime.now(UTC))
+    return Report(contracts=contracts, milestones=milestones, now=now, root=root)
 
 
 def _own(judged: Judged, root: Path, store: Path) -> ContractStatus:

@@ -129,3 +129,41 @@ def test_status_shows_the_grade(proving: Trial) -> None:
     proving.prove()
     (claim,) = proving.status().json["contracts"][0]["claims"]
     assert (claim["state"], claim["grade"]) == ("survived", "sampled")
+
+
+FAKE_CROSSHAIR = """\
+import sys
+
+target = sys.argv[-1].rpartition(".")[2]
+said = {
+    "all": "info: Confirmed over all paths.",
+    "some": "info: Not confirmed.",
+    "wrong": "error: false when calling wrong(57) (which returns 57)",
+}
+if target in said:
+    print(f"src/split/proofs.py:1: {said[target]}")
+sys.exit(target in ("wrong", "gone"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict", "grade", "code"),
+    [
+        ("all", "survived", "confirmed over all paths", 0),
+        ("some", "no answer", "not confirmed in time", 2),
+        ("wrong", "refuted", None, 1),
+        ("nothing", "no answer", None, 2),
+        ("gone", "no answer", None, 2),  # exit code 1 without a counterexample: it crashed
+    ],
+)
+def test_what_crosshair_says(
+    proving: Trial, monkeypatch: pytest.MonkeyPatch, target: str, verdict: str, grade: str | None, code: int
+) -> None:
+    fake = proving.root.parent / "fake"
+    (fake / "crosshair_tool-1.0.dist-info").mkdir(parents=True)
+    (fake / "crosshair_tool-1.0.dist-info/METADATA").write_text("Name: crosshair-tool\nVersion: 1.0\n")
+    (fake / "crosshair.py").write_text(FAKE_CROSSHAIR)
+    monkeypatch.setenv("PYTHONPATH", str(fake))
+    proving.proof("A", f'{{crosshair: "split.proofs:{target}"}}')
+    done = proving.prove()
+    assert (done.verdict("A"), done.row("A")["grade"], done.code) == (verdict, grade, code), done.row("A")

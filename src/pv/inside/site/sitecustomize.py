@@ -5,6 +5,7 @@ only: this runs in the interpreter of the project, before anything of the projec
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import importlib.machinery
@@ -20,10 +21,9 @@ def tell(**event):
     path = os.environ.get("PV_REPORT")
     if path:
         line = json.dumps(event, default=repr) + "\n"
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
+        with contextlib.suppress(Exception):  # the program must go on as if nobody listened
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             os.write(handle, line.encode())
-        finally:
             os.close(handle)
 
 
