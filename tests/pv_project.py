@@ -116,7 +116,7 @@ class Trial:
         self, claim: str, runner: str, control: str | None = PATCH, stem: str = "split-v1", **more: object
     ) -> None:
         """Add a falsification test; `runner` is a test's name, or a mapping as YAML."""
-        if not runner.startswith("{"):
+        if not runner.startswith("{") and runner != "null":
             runner = f'{{pytest: "tests/test_split.py::{runner}"}}'
         fields = {
             "id": claim, "rule": "r", "prediction": "p", "if_fails": "f", "refutes": f"[{_prefix(stem)}OBL]",

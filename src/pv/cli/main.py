@@ -58,6 +58,31 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "gate_command",
         "Close before a change that makes a claim weaker without a waiver, or touches one and has not run it.",
     ),
+    "graph": (
+        "pv.cli.graph_command",
+        "graph_command",
+        "Show which contract depends on which; a missing one and a circle are errors.",
+    ),
+    "coverage": (
+        "pv.cli.coverage_command",
+        "coverage_command",
+        "Show which obligations have a falsifier that is run and can fail, and which only a word.",
+    ),
+    "scaffold": (
+        "pv.cli.scaffold_command",
+        "scaffold_command",
+        "Write a contract whose falsifiers are tests that there are, to be filled in.",
+    ),
+    "bundle": (
+        "pv.cli.bundle_commands",
+        "bundle_command",
+        "Write contracts, their evidence and all digests into one archive, for `pv replay` elsewhere.",
+    ),
+    "replay": (
+        "pv.cli.bundle_commands",
+        "replay_command",
+        "Run the claims of a bundle again, against the project here, and compare.",
+    ),
 }
 
 

@@ -105,7 +105,9 @@ def _targets(part: FalsificationTest | Proof) -> Iterator[str]:
 
 def _modules(module: str, root: Path) -> Iterator[Path]:
     way = module.replace(".", "/")
-    candidates = [root / base / f"{way}{end}" for base in ("", "src") for end in (".py", "/__init__.py")]
+    candidates = [
+        root / base / f"{way}{end}" for base in ("", "src", "tests") for end in (".py", "/__init__.py")
+    ]
     yield from (path for path in candidates if path.is_file())
 
 

@@ -74,8 +74,8 @@ class Plant:
 
     def other(self, original):
         """The replacement that a function of the project makes from the original."""
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+        folders = [os.getcwd(), os.path.join(os.getcwd(), "src"), os.path.join(os.getcwd(), "tests")]
+        sys.path.extend(path for path in folders if path not in sys.path and os.path.isdir(path))
         return named(self.value)(original)
 
     def simple(self, original):
