@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from pv.cli.options import format_option
 from pv.corpus import project_root
 from pv.errors import EXIT_NO, EXIT_NO_ANSWER, EXIT_OK
 from pv.report.progress import Progress
@@ -64,9 +65,7 @@ def bundle_command(path: Path, output: Path, evidence: Path | None) -> int:
 @click.option(
     "--have", multiple=True, metavar="NEED", help="Something that is here: network, gpu, model:NAME."
 )
-@click.option(
-    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
+@format_option("table", "json")
 def replay_command(
     bundle: Path,
     project: Path | None,

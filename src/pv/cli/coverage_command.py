@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pv.cli.options import format_option
 from pv.errors import EXIT_NO, EXIT_NO_ANSWER, EXIT_OK
 from pv.run.reading import read_contracts
 from pv.survey.coverage import Cover, Covered, coverage
@@ -24,9 +25,7 @@ _SAYS = {
 
 @click.command("coverage")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("contracts"))
-@click.option(
-    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
+@format_option("table", "json")
 def coverage_command(path: Path, output_format: str) -> int:
     """Show which obligations have a falsifier that is run and can fail, and which only a word.
 

@@ -9,6 +9,7 @@ import click
 from pv.change.compare import compare_all
 from pv.change.errors import NotComparable
 from pv.change.version import bump_of, follows, next_version
+from pv.cli.options import format_option
 from pv.contract.contract import Contract
 from pv.errors import EXIT_NO, EXIT_OK
 from pv.report.changes import Versions, diff_json, diff_text
@@ -18,9 +19,7 @@ from pv.run.reading import read_contracts
 @click.command("diff")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@format_option("text", "json")
 def diff_command(old: Path, new: Path, output_format: str) -> int:
     """Compare what two contracts, or two folders of them, claim: what is weaker, stronger, reworded.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pv.change.gate import gate
+from pv.cli.options import format_option
 from pv.errors import EXIT_NO, EXIT_OK
 from pv.report.changes import gate_json, gate_text
 
@@ -19,9 +20,7 @@ from pv.report.changes import gate_json, gate_text
 @click.option(
     "--evidence", type=click.Path(path_type=Path), help="Where runs are recorded; else ROOT/evidence."
 )
-@click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@format_option("text", "json")
 def gate_command(path: Path, base: str, live: bool, evidence: Path | None, output_format: str) -> int:
     """Close before a change that makes a claim weaker without a waiver, or touches one and has not run it.
 

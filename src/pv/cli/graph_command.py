@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pv.cli.options import format_option
 from pv.errors import EXIT_NO, EXIT_NO_ANSWER, EXIT_OK
 from pv.run.reading import read_contracts
 from pv.survey.graph import Graph, dot, graph_of, mermaid, tree
@@ -15,13 +16,7 @@ from pv.survey.graph import Graph, dot, graph_of, mermaid, tree
 
 @click.command("graph")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("contracts"))
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "mermaid", "dot"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "mermaid", "dot")
 def graph_command(path: Path, output_format: str) -> int:
     """Show which contract depends on which; a missing one and a circle are errors.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from pv.profile import Profile
@@ -13,3 +15,19 @@ profile_option = click.option(
     show_default=True,
     help="Whose keys and rules: the field's first or second generation, or ours.",
 )
+
+
+def format_option(*formats: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """The option --format of a command.
+
+    Args:
+        formats: that it has; the first is the default.
+    """
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="json is for machines.",
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from pv.cli.options import format_option
 from pv.contract.contract import Contract
 from pv.contract.falsifier import FalsificationTest
 from pv.contract.proof import Proof
@@ -35,7 +36,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--python", "interpreter", metavar="PATH", help="The project's interpreter; else the one of pv."),
     click.option("--evidence", type=click.Path(path_type=Path), help="Where runs are recorded; else ROOT/evidence."),
     click.option("--no-record", is_flag=True, help="Record nothing."),
-    click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True),
+    format_option("table", "json"),
 ]  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def run_claims(
     read = read_contracts(path)
     selection = select(read.contracts, parts, asked.only, live=asked.live, path=str(path))
     project = Project(root=read.root.absolute(), python=asked.interpreter or sys.executable)
+    _ = project.about  # an interpreter that does not run is no answer, and is so before anything is run
     order = Order(
         project=project, means=_means(asked), today=date.today(), with_controls=not asked.no_controls
     )

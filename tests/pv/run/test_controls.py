@@ -46,6 +46,8 @@ def test_caught(trial: Trial, runner: str, control: str) -> None:
         ("test_side", _EDIT % ("LIMIT = 10", "LIMIT = ")),  # breaks by syntax
         ("test_side", _EDIT % ("there is no such text", "x")),
         ("test_side", '{edit: src/gone.py, replace: a, by: b}'),
+        ("test_side", _EDIT % ("return", "yield")),  # stands there twice
+        ("test_planted", '{patch: "split:side", returns: train}'),  # fails, and never came to the defect
         ("test_side", '{patch: "split:gone", returns: 1}'),
         ("test_side", '{patch: "nobody_imports_this:gone", returns: 1}'),
         ("test_side", '{patch: "split:side", returns: train, sees: another defect}'),
@@ -142,6 +144,12 @@ def test_env():
     if os.environ.get("SIDE") == "dies":
         os._exit(1)
     assert os.environ.get("SIDE") != "broken"
+
+
+def test_planted():
+    import os
+
+    assert "PV_PLANT" not in os.environ
 
 
 def test_in_a_process():

@@ -155,6 +155,14 @@ def test_a_file_that_cannot_be_read_is_not_passed_over(trial: Trial) -> None:
     assert done.code == 2
 
 
+def test_tests_that_pass_in_a_session_that_fails_are_no_pass(trial: Trial) -> None:
+    (trial.root / "tests/conftest.py").write_text(
+        "def pytest_sessionfinish(session):\n    session.exitstatus = 1\n"
+    )
+    trial.claim("A", "test_side")
+    assert trial.falsify().verdict("A") == "no answer"
+
+
 def test_a_subject_that_changes_while_it_is_tested_gives_no_answer(tmp_path: Path) -> None:
     touch = """
 
