@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def run_claims(
     )
     store = None if asked.no_record else asked.evidence or project.root / "evidence"
     campaign = Campaign(jobs=selection.jobs, order=order, store=store, workers=asked.jobs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a runner does not outlive pv
     with Progress(len(selection.jobs)) as progress:
         results = carry_out(campaign, progress)
     code = exit_code(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pv.change.change import Change, Kind
@@ -37,7 +37,7 @@ def diff_text(changes: Sequence[Change], versions: Mapping[str, Versions]) -> st
     return "\n".join([*lines, f"{len(changes)} change(s), {weaker} to be waived"])
 
 
-def _lines(changes: Iterator[Change]) -> Iterator[str]:
+def _lines(changes: Iterable[Change]) -> Iterator[str]:
     order = list(Kind)
     for change in sorted(changes, key=lambda change: order.index(change.kind)):
         yield f"  {change.kind.value:<12}  {change.claim}  {change.says}"

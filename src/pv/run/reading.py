@@ -27,11 +27,11 @@ class Read:
 
     @property
     def unread(self) -> tuple[tuple[str, str], ...]:
-        """Files that should be contracts and cannot be read, with the first reason."""
-        return tuple(
-            (artifact.path, _reason(artifact))
-            for artifact in self.artifacts
-            if not isinstance(artifact, Contract | Other)
+        """Files whose claims cannot be run, with the first reason."""
+        broken = [a for a in self.artifacts if not isinstance(a, Contract | Other)]
+        return (
+            *((artifact.path, _reason(artifact)) for artifact in broken),
+            *((double.path, "another file has its name already") for double in self.corpus.doubles),
         )
 
     @property

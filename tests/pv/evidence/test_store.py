@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -162,23 +163,26 @@ def test_what_a_run_reports_is_in_its_evidence(trial: Trial) -> None:
     assert artifact["digest"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
-def test_a_run_that_is_interrupted_records_nothing(trial: Trial) -> None:
-    trial.claim("A", "{command: [sleep, '60']}", BREAKS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_records_nothing_and_leaves_nothing(trial: Trial, number: int) -> None:
+    trial.claim("A", "{command: [sleep, '61.5']}", BREAKS)
     command = [sys.executable, "-m", "pv", "falsify", str(trial.root / "contracts")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        _wait_for_child(process.pid)
-        process.send_signal(2)
+        sleeper = _wait_for_child(process.pid)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, "PV107" in err) == (2, True)
     assert trial.evidence("A") == []
+    assert not sleeper.is_running()
 
 
-def _wait_for_child(pid: int) -> None:
+def _wait_for_child(pid: int) -> psutil.Process:
     for _ in range(600):
-        if any(child.name() == "sleep" for child in psutil.Process(pid).children(recursive=True)):
-            return
+        found = [child for child in psutil.Process(pid).children(recursive=True) if child.name() == "sleep"]
+        if found:
+            return found[0]
         time.sleep(0.05)
-    os.kill(pid, 9)
+    os.kill(pid, signal.SIGKILL)
     raise AssertionError("the runner did not start")
 
 

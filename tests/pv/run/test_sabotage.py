@@ -155,6 +155,19 @@ def test_a_file_that_cannot_be_read_is_not_passed_over(trial: Trial) -> None:
     assert done.code == 2
 
 
+@pytest.mark.parametrize("test", ["test_xpass", "test_partly", "test_skipped", "test_xfail"])
+def test_what_need_not_pass_is_no_pass_without_controls_either(sabotaged: Trial, test: str) -> None:
+    sabotaged.claim("A", test)
+    assert sabotaged.falsify("--no-controls").verdict("A") == "no answer"
+
+
+def test_a_second_file_of_a_name_is_not_passed_over(trial: Trial) -> None:
+    trial.claim("A", "{command: [python, -c, 'pass']}", None)
+    (trial.root / "contracts/more").mkdir()
+    (trial.root / "contracts/more/split-v1.yaml").write_text(trial.contract().read_text())
+    assert len(trial.falsify("--no-controls").json["unread"]) == 1
+
+
 def test_tests_that_pass_in_a_session_that_fails_are_no_pass(trial: Trial) -> None:
     (trial.root / "tests/conftest.py").write_text(
         "def pytest_sessionfinish(session):\n    session.exitstatus = 1\n"
