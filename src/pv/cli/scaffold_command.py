@@ -19,25 +19,25 @@ from pv.survey.scaffold import scaffold
 @click.option(
     "--tests",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="A file or folder of pytest tests; each test becomes a falsifier. Else tests/.",
+    metavar="PATH[::TEST]",
+    help="A file or folder of pytest tests, or one test; each becomes a falsifier. Else tests/.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; else contracts/NAME.yaml.")
-def scaffold_command(name: str, tests: tuple[Path, ...], output: Path | None) -> int:
+def scaffold_command(name: str, tests: tuple[str, ...], output: Path | None) -> int:
     """Write a contract whose falsifiers are tests that there are, to be filled in.
 
     It is invalid until somebody has said what each test claims, and which defect must make it fail.
 
     \b
     Example:
-      pv scaffold slug-v1 --tests tests/test_slug.py
+      pv scaffold slug-v1 --tests tests/test_slug.py::test_words --tests tests/test_unicode.py
     """
     name = name.removesuffix(".yaml")
     root = project_root(Path.cwd())
     path = output or root / "contracts" / f"{name}.yaml"
     if path.exists():
         raise AlreadyThere(path=str(path))
-    text = scaffold(name, tests or (root / "tests",), root, date.today())
+    text = scaffold(name, tests or (str(root / "tests"),), root, date.today())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     print(path)

@@ -41,12 +41,12 @@ _TEST = """\
 """
 
 
-def scaffold(name: str, tests: Sequence[Path], root: Path, today: date) -> str:
+def scaffold(name: str, tests: Sequence[str], root: Path, today: date) -> str:
     """The text of a skeleton.
 
     Args:
         name: of the contract, without .yaml.
-        tests: files with tests, or folders of them; each test becomes a falsifier.
+        tests: files with tests, folders of them, or "FILE::test"; each test becomes a falsifier.
         root: of the project.
         today: for the head.
 
@@ -56,7 +56,7 @@ def scaffold(name: str, tests: Sequence[Path], root: Path, today: date) -> str:
     prefix = re.sub(r"[^A-Z0-9]+", "-", re.sub(r"-v\d+$", "", name).upper()).strip("-") or "CLAIM"
     node_ids = [node_id for path in tests for node_id in _node_ids(path, root)]
     if not node_ids:
-        raise NoTests(path=" ".join(map(str, tests)) or "nothing")
+        raise NoTests(path=" ".join(tests) or "nothing")
     sources = _sources(root)
     parts = [
         _TEST.format(
@@ -68,7 +68,10 @@ def scaffold(name: str, tests: Sequence[Path], root: Path, today: date) -> str:
     return _HEAD.format(prefix=prefix, today=today.isoformat()) + "\n".join(parts)
 
 
-def _node_ids(path: Path, root: Path) -> Iterator[str]:
+def _node_ids(named: str, root: Path) -> Iterator[str]:
+    """The tests that a name stands for: all of a file or folder, or the one behind `::`."""
+    place, _, only = named.partition("::")
+    path = Path(place)
     files = sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
     for file in files:
         try:
@@ -76,7 +79,7 @@ def _node_ids(path: Path, root: Path) -> Iterator[str]:
         except (SyntaxError, ValueError, OSError):
             continue
         name = file.resolve().relative_to(root.resolve()).as_posix()
-        yield from (f"{name}::{test}" for test in _tests(body))
+        yield from (f"{name}::{test}" for test in _tests(body) if only in ("", test))
 
 
 def _tests(body: list[ast.stmt]) -> Iterator[str]:

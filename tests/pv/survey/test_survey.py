@@ -92,6 +92,14 @@ def test_a_skeleton_replaces_nothing(trial: Trial, monkeypatch: pytest.MonkeyPat
     assert (done.code, "PV501" in done.stderr) == (2, True)
 
 
+def test_a_skeleton_of_one_test(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trial.root)
+    assert pv("scaffold", "split-v1", "--tests", "tests/test_split.py::test_split").code == 0
+    assert trial.contract().read_text().count("runner:") == 1
+    for gone in ("tests/test_split.py::test_gone", "tests/gone.py"):
+        assert "PV502" in pv("scaffold", "other-v1", "--tests", gone).stderr
+
+
 def test_a_skeleton_needs_tests(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trial.root)
     done = pv("scaffold", "other-v1", "--tests", "src")
