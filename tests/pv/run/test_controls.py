@@ -42,7 +42,7 @@ def test_caught(trial: Trial, runner: str, control: str) -> None:
     ("runner", "control"),
     [
         ("test_side", '{patch: "split:side", raises: "builtins:ImportError"}'),  # breaks in the test
-        ("test_side", _EDIT % ("def side", "def edis")),  # breaks at the import: a collection error
+        ("test_side", _EDIT % ("class Split", "class Other")),  # breaks at the import: a collection error
         ("test_side", _EDIT % ("LIMIT = 10", "LIMIT = ")),  # breaks by syntax
         ("test_side", _EDIT % ("there is no such text", "x")),
         ("test_side", '{edit: src/gone.py, replace: a, by: b}'),
