@@ -65,7 +65,7 @@ def _watched(globs: tuple[str, ...], root: Path) -> Iterator[Path]:
             continue
         for path in root.glob(glob):
             parts = path.relative_to(root).parts
-            if path.is_file() and "__pycache__" not in parts and not path.name.endswith(".pyc"):
+            if path.is_file() and "__pycache__" not in parts:
                 yield path
 
 

@@ -89,14 +89,22 @@ def test_a_new_file_that_a_subject_matches_makes_it_stale(survived: Trial) -> No
 
 def test_anything_else_leaves_it_fresh(survived: Trial) -> None:
     (survived.root / "README.md").write_text("touched")
-    (survived.root / "src/split/__pycache__").mkdir()
-    (survived.root / "src/split/__pycache__/x.py").write_text("")
     contract = survived.contract()
     text = (
         contract.read_text().replace("rule: r", 'rule:   "r"   # why').replace("refutes: [", "refutes:  [ ")
     )
     contract.write_text("# a comment\n" + text.replace("    subjects:", "    timeout_s: 77\n    subjects:"))
     assert _contract(survived.status())["status"] == "FUNCTIONAL"
+
+
+def test_what_python_caches_is_no_subject(trial: Trial) -> None:
+    trial.claim("SPLIT-FAL-1", FAST, BREAKS, subjects='["src/**/*"]')
+    assert trial.falsify().code == 0
+    (trial.root / "src/split/__pycache__").mkdir()
+    (trial.root / "src/split/__pycache__/x.cpython-311.pyc").write_text("")
+    assert _state(trial.status(), "SPLIT-FAL-1") == "survived"
+    (trial.root / "src/split/data.txt").write_text("")
+    assert _state(trial.status(), "SPLIT-FAL-1") == "stale"
 
 
 def test_the_source_of_the_runner_is_a_subject(trial: Trial) -> None:
