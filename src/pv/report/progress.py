@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -58,7 +59,8 @@ class Progress(AbstractContextManager["Progress"]):
     def _refresh(self) -> None:
         while not self._over.wait(_REFRESH_S):
             with self._lock:
-                self._write(f"\r\x1b[K{self._now()}"[:200])
+                room = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
+                self._write(f"\r\x1b[K{self._now()[:room]}")
 
     def _now(self) -> str:
         now = time.monotonic()
