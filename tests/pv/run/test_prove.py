@@ -59,6 +59,11 @@ def sets_all_aside(n):
     assume(False)
 
 
+@given(st.integers())
+def sets_half_aside(n):
+    assume(n % 2 == 0)
+
+
 def no_given(n):
     pass
 """
@@ -106,6 +111,11 @@ def test_the_cases_are_counted(proving: Trial) -> None:
     assert "all 100 cases" in proving.prove().row("A")["why"]
 
 
+def test_examples_that_are_set_aside_do_not_count(proving: Trial) -> None:
+    proving.proof("A", '{hypothesis: "split.proofs:sets_half_aside", examples: 40, seed: 7}')
+    assert "among 40 examples" in proving.prove().row("A")["why"]
+
+
 def test_a_counterexample_is_named(proving: Trial) -> None:
     proving.proof("A", _exhaustive("is_not_57", "cases", 100))
     assert "57" in proving.prove().row("A")["why"]
@@ -137,12 +147,13 @@ import sys
 target = sys.argv[-1].rpartition(".")[2]
 said = {
     "all": "info: Confirmed over all paths.",
+    "breaks": "info: Confirmed over all paths.",
     "some": "info: Not confirmed.",
     "wrong": "error: false when calling wrong(57) (which returns 57)",
 }
 if target in said:
     print(f"src/split/proofs.py:1: {said[target]}")
-sys.exit(target in ("wrong", "gone"))
+sys.exit(target in ("wrong", "gone", "breaks"))
 """
 
 
@@ -153,6 +164,7 @@ sys.exit(target in ("wrong", "gone"))
         ("some", "no answer", "not confirmed in time", 2),
         ("wrong", "refuted", None, 1),
         ("nothing", "no answer", None, 2),
+        ("breaks", "no answer", None, 2),
         ("gone", "no answer", None, 2),  # exit code 1 without a counterexample: it crashed
     ],
 )
