@@ -149,7 +149,7 @@ def _begins(kinds: np.ndarray) -> np.ndarray:
 def _rolled(units: np.ndarray) -> np.ndarray:
     """The shingle that begins at each unit, u32; of fewer units at the end."""
     total = np.zeros(len(units), dtype=np.uint64)
-    for place, power in enumerate(powers(UNITS_IN_SHINGLE + 1)[1:]):
+    for place, power in enumerate(powers(min(UNITS_IN_SHINGLE, len(units)) + 1)[1:]):
         total[: len(units) - place] += units[place:] * power
     return (mixed(total) >> np.uint64(32)).astype(np.uint32)
 
