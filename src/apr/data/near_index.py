@@ -40,6 +40,7 @@ class Sketch:
 
     shingles: np.ndarray
     keys: np.ndarray
+    older: Sequence[int]  # documents that share a band, but for the latest
 
 
 class NearIndex:
@@ -79,10 +80,14 @@ class NearIndex:
         return near_record(self._threshold)
 
     def sketches(self, texts: Sequence[str]) -> list[Sketch | None]:
-        """What texts are compared by; None for a text that has nothing but spaces."""
+        """What a batch of texts is compared by, of which `find` is to be asked before the next batch.
+
+        None stands for a text that has nothing but spaces.
+        """
         sets = shingle_sets(texts)
-        keys = iter(band_keys([shingles for shingles in sets if len(shingles)], self._banding))
-        return [Sketch(shingles=shingles, keys=next(keys)) if len(shingles) else None for shingles in sets]
+        keys = band_keys([shingles for shingles in sets if len(shingles)], self._banding)
+        found = zip(keys, self._index.in_arrays(keys), strict=True)
+        return [_sketch(shingles, *next(found)) if len(shingles) else None for shingles in sets]
 
     def find(self, sketch: Sketch) -> tuple[int, float] | None:
         """The place of the line of a kept document that resembles this one, and their similarity.
@@ -90,7 +95,7 @@ class NearIndex:
         The first candidate over the threshold is taken; candidates that share more bands come before others, and
         earlier documents before later ones.
         """
-        for number in self._index.candidates(sketch.keys):
+        for number in self._index.candidates(sketch.keys, sketch.older):
             similarity = self._similarity(sketch.shingles, number)
             if similarity >= self._threshold:
                 return self._lines[number], similarity
@@ -148,6 +153,10 @@ class NearIndex:
                 self._flushed_bytes = self._shingles.num_bytes
             content = os.pread(self._stream.fileno(), end - start, start)
         return np.frombuffer(content, dtype="<u4")
+
+
+def _sketch(shingles: np.ndarray, keys: np.ndarray, older: Sequence[int]) -> Sketch:
+    return Sketch(shingles=shingles, keys=keys, older=older)
 
 
 def near_record(threshold: float) -> dict[str, Any]:
