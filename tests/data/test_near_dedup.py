@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apr.base.errors import BadOption, Interrupted
-from apr.data import band_index, encode
+from apr.data import band_index, encode, near_index
 from apr.data.band_index import BandIndex
 from apr.data.encode import encode_corpus, encode_part
 from apr.data.encode_options import EncodeOptions
@@ -75,6 +75,17 @@ def made(tmp_path_factory, corpus):
     folder = tmp_path_factory.mktemp("near")
     encode_corpus([write_source(folder / "text", corpus)], ByteTokenizer(), folder / "out", options=OPTIONS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def crowded(made):
+    """The same corpus, compared with one candidate a document, as if each had too many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_index, "_MOST_COMPARED", 1)
+        found = encode_corpus([made / "text"], ByteTokenizer(), made / "crowded", options=OPTIONS).train.dedup
+    assert found is not None
+    assert found["near"]["num_crowded"] > 10
+    return made / "crowded"
 
 
 def test_only_what_resembles_is_left_out_and_hardly_any_of_it_stays(made, corpus):
@@ -180,12 +191,31 @@ def test_a_weight_repeats_what_is_kept_and_nothing_that_resembles_it(tmp_path, c
     assert [Path(str(row["document"])).parent.name for row in listed(tmp_path / "out")] == ["a", "a", "b"]
 
 
+def test_documents_with_too_many_candidates_are_counted(tmp_path, monkeypatch):
+    """Thirty pages of one template, alike by three quarters, and then a near copy of the last."""
+    draw = random.Random(2)
+    template = " ".join(f"t{number}" for number in range(400))
+    pages = [f"{template} " + " ".join(f"p{draw.randrange(10**6)}" for _ in range(55)) for _ in range(30)]
+    corpus = write_source(tmp_path / "text", [*pages, f"{pages[-1]} last"])
+    options = EncodeOptions(val_fraction=0.0, dedup="near")
+    for most, crowded in ((256, 0), (3, 27)):
+        monkeypatch.setattr(near_index, "_MOST_COMPARED", most)
+        out = tmp_path / str(most)
+        found = encode_corpus([corpus], ByteTokenizer(), out, options=options).train.dedup
+        assert found is not None
+        assert abs(found["near"]["num_crowded"] - crowded) <= 1
+        assert [Path(str(row["resembles"])).name for row in listed(out)] == ["029.txt"]
+
+
 @pytest.mark.parametrize("recent", [1, 1000])
 @pytest.mark.parametrize("after", [1, 9, 20])
-def test_an_encoder_that_was_stopped_ends_in_the_same_bytes(made, tmp_path, monkeypatch, after, recent):
+def test_an_encoder_that_was_stopped_ends_in_the_same_bytes(
+    made, crowded, tmp_path, monkeypatch, after, recent
+):
     monkeypatch.setattr(encode, "_BATCH_DOCUMENTS", 10)
     monkeypatch.setattr(encode, "_JOURNAL_EVERY_S", 0.0)
     monkeypatch.setattr(band_index, "_RECENT", recent)
+    monkeypatch.setattr(near_index, "_MOST_COMPARED", 1)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     calls = []
 
@@ -203,11 +233,11 @@ def test_an_encoder_that_was_stopped_ends_in_the_same_bytes(made, tmp_path, monk
     assert caught.value.field == "--dedup-threshold"
     found = encode_corpus([made / "text"], ByteTokenizer(), out, options=OPTIONS)
     assert found.num_tokens_before > 0
-    assert found.train.digest == read_manifest(made / "out").digest
+    assert found.train.digest == read_manifest(crowded).digest
     names = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
-    assert names == {p.relative_to(made / "out") for p in (made / "out").rglob("*") if p.is_file()}
+    assert names == {p.relative_to(crowded) for p in crowded.rglob("*") if p.is_file()}
     for name in names - {Path("manifest.json"), Path("val/manifest.json")}:
-        assert (out / name).read_bytes() == (made / "out" / name).read_bytes()
+        assert (out / name).read_bytes() == (crowded / name).read_bytes()
 
 
 def test_a_part_is_refused(made, tmp_path):

@@ -296,7 +296,7 @@ def _check_dedup(manifest: Manifest, dedup: Any, source: str) -> None:
 
 
 def _check_near(near: Any, source: str) -> None:
-    words, counts = ("shingles", "library"), ("seed", "num_bands", "num_rows")
+    words, counts = ("shingles", "library"), ("seed", "num_bands", "num_rows", "num_crowded")
     _require_fields(
         _object(near, source, "dedup.near"), ["threshold", *words, *counts], source, "dedup.near."
     )

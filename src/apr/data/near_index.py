@@ -22,16 +22,20 @@ from apr.data.shingles import SHINGLE_RULE, jaccard, shingle_sets
 from apr.data.writer import KEYS_NAME, SHINGLES_NAME, STATE_FOLDER
 
 _SHINGLE_BYTES, _WORD_BYTES = 4, 8
+_MOST_COMPARED = (
+    256  # candidates of a document; pages of one template would else be compared with all others of it
+)
 _ROWS_AT_ONCE = 1 << 14  # of keys that are read back
 _BLANK = 2  # words of a row before its keys: the place of its line, and the number of its shingles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearState:
-    """How long both files were."""
+    """How far it had got behind a batch."""
 
-    keys_bytes: int = 0
+    keys_bytes: int = 0  # how long both files were
     shingles_bytes: int = 0
+    num_crowded: int = 0  # documents that were not compared with all their candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +72,21 @@ class NearIndex:
             self._read_back()
             self._stream: BinaryIO = (self._folder / SHINGLES_NAME).open("rb")
         self._flushed_bytes = state.shingles_bytes
+        self._num_crowded = state.num_crowded
 
     @property
     def state(self) -> NearState:
         """How far it has got; `sync` makes it true of the disk."""
-        return NearState(keys_bytes=self._keys.num_bytes, shingles_bytes=self._shingles.num_bytes)
+        return NearState(
+            keys_bytes=self._keys.num_bytes,
+            shingles_bytes=self._shingles.num_bytes,
+            num_crowded=self._num_crowded,
+        )
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What decides which documents resemble each other."""
-        return near_record(self._threshold)
+        """What a manifest says."""
+        return {**near_record(self._threshold), "num_crowded": self._num_crowded}
 
     def sketches(self, texts: Sequence[str]) -> list[Sketch | None]:
         """What a batch of texts is compared by, of which `find` is to be asked before the next batch.
@@ -93,9 +102,16 @@ class NearIndex:
         """The place of the line of a kept document that resembles this one, and their similarity.
 
         The first candidate over the threshold is taken; candidates that share more bands come before others, and
-        earlier documents before later ones.
+        earlier documents before later ones. No more than _MOST_COMPARED are compared.
         """
+        num_compared = 0
         for number in self._index.candidates(sketch.keys, sketch.older):
+            if not self._may_resemble(len(sketch.shingles), number):
+                continue
+            if num_compared == _MOST_COMPARED:
+                self._num_crowded += 1
+                break
+            num_compared += 1
             similarity = self._similarity(sketch.shingles, number)
             if similarity >= self._threshold:
                 return self._lines[number], similarity
@@ -139,11 +155,13 @@ class NearIndex:
                 for line, num_shingles in rows[:, :_BLANK].tolist():
                     self._note(line, num_shingles)
 
+    def _may_resemble(self, num_shingles: int, number: int) -> bool:
+        """Whether two sets of these sizes can be similar enough, were one to hold the other."""
+        shorter, longer = sorted((num_shingles, self._starts[number + 1] - self._starts[number]))
+        return shorter / longer >= self._threshold
+
     def _similarity(self, shingles: np.ndarray, number: int) -> float:
         start, end = self._starts[number], self._starts[number + 1]
-        shorter, longer = sorted((len(shingles), end - start))
-        if shorter / longer < self._threshold:
-            return 0.0  # even where one holds the other
         return jaccard(shingles, self._stored(start * _SHINGLE_BYTES, end * _SHINGLE_BYTES))
 
     def _stored(self, start: int, end: int) -> np.ndarray:
