@@ -81,7 +81,11 @@ def _check_threshold(options: EncodeOptions) -> None:
     if given is None:
         return
     if options.dedup != "near":
-        raise BadOption(option="--dedup-threshold", value=str(given), limit="of use without --dedup near")
+        raise BadOption(
+            option="--dedup-threshold",
+            value=str(given),
+            limit=f"for --dedup {options.dedup}, only for --dedup near",
+        )
     if not LEAST_THRESHOLD <= given <= 1.0:
         raise BadOption(option="--dedup-threshold", value=str(given), limit=f"from {LEAST_THRESHOLD} to 1")
 
