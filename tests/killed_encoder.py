@@ -19,7 +19,7 @@ from apr.data.spans import parse_portion
 from byte_tokenizer import ByteTokenizer
 
 OPTIONS = EncodeOptions(shard_tokens=1000, val_fraction=0.3, on_bad="skip")
-WITHOUT_COPIES = replace(OPTIONS, dedup="exact")
+WITHOUT = {kind: replace(OPTIONS, dedup=kind) for kind in ("exact", "near")}
 _EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir")
 
 
@@ -59,8 +59,8 @@ def run(corpus: str, out: str, portion: str, last: int) -> None:
 
     HashedFile.write = write
     paths = [Path(path) for path in corpus.split(",")]
-    if portion == "dedup":
-        encode.encode_corpus(paths, ByteTokenizer(), Path(out), options=WITHOUT_COPIES)
+    if portion in WITHOUT:
+        encode.encode_corpus(paths, ByteTokenizer(), Path(out), options=WITHOUT[portion])
     elif portion:
         encode.encode_part(paths, ByteTokenizer(), Path(out), options=OPTIONS, portion=parse_portion(portion))
     else:

@@ -23,7 +23,7 @@ from apr.data.shards import open_dataset
 from apr.data.spans import Portion
 from apr.data.writer import DUPLICATES_NAME, JOURNAL_NAME, LEDGER_NAME, STATE_FOLDER
 from byte_tokenizer import ByteTokenizer
-from killed_encoder import OPTIONS, WITHOUT_COPIES
+from killed_encoder import OPTIONS, WITHOUT
 
 OPTIONS_AS_DICT = {"shard_tokens": 1000, "val_fraction": 0.3, "on_bad": "skip"}
 PROGRAM = Path(__file__).parents[1] / "killed_encoder.py"
@@ -117,21 +117,33 @@ def test_killed_at_twenty_random_moments(tmp_path, corpus, undisturbed):
     assert taken_up > 10
 
 
-def test_killed_while_it_leaves_out_copies(tmp_path, corpus):
+def write_likenesses(path: Path) -> Path:
+    """Twenty texts in three versions each, between which a word differs."""
+    texts = [[f"{text} and {word}" for word in range(90)] for text in range(20)]
+    for version in (1, 2):
+        texts += [[*words[: 7 * version], "new", *words[7 * version :]] for words in texts[:20]]
+    path.write_text("".join(json.dumps({"content": " ".join(words)}) + "\n" for words in texts))
+    return path
+
+
+@pytest.mark.parametrize(("kind", "num_moments"), [("exact", 20), ("near", 10)])
+def test_killed_while_it_leaves_out_copies(tmp_path, corpus, kind, num_moments):
     """The corpus twice, so that all of the second source are copies, and another list is written beside the shards."""
-    twice, whole = corpus * 2, tmp_path / "whole"
-    code, said = run_encoder(twice, whole, portion="dedup")
+    twice, whole = [*corpus, *corpus, write_likenesses(tmp_path / "alike.jsonl")], tmp_path / "whole"
+    code, said = run_encoder(twice, whole, portion=kind)
     assert code == 0
-    assert (whole / DUPLICATES_NAME).stat().st_size > 1000
+    rows = (whole / DUPLICATES_NAME).read_text().splitlines()
+    assert len(rows) > 100
+    assert sum("resembles" in row for row in rows) >= (40 if kind == "near" else 0)
     draw, taken_up = random.Random(3), 0
     last = list(range(int(said) - 12, int(said) + 1))
-    for moment in [*draw.sample(range(1, int(said) - 12), 20), *last]:
+    for moment in [*draw.sample(range(1, int(said) - 12), num_moments), *last]:
         out = tmp_path / f"out{moment}"
-        assert run_encoder(twice, out, moment, portion="dedup")[0] == -signal.SIGKILL
-        taken_up += go_on(twice, out, WITHOUT_COPIES) > 0
+        assert run_encoder(twice, out, moment, portion=kind)[0] == -signal.SIGKILL
+        taken_up += go_on(twice, out, WITHOUT[kind]) > 0
         assert contents(out) == contents(whole), moment
         assert names(out) == names(whole), moment
-    assert taken_up > 20
+    assert taken_up > num_moments
 
 
 @pytest.mark.parametrize("from_end", range(1, 21))

@@ -19,32 +19,13 @@ from apr.data.encode import encode_corpus, encode_part
 from apr.data.encode_options import EncodeOptions
 from apr.data.errors import DedupInParts, EncodingDiffers
 from apr.data.manifest import read_manifest
-from apr.data.shards import open_dataset
 from apr.data.sources import Source
 from apr.data.spans import Portion
 from apr.data.writer import DUPLICATES_NAME
 from byte_tokenizer import ByteTokenizer
+from deduplicated import listed, texts_of, write_source
 
 OPTIONS = EncodeOptions(shard_tokens=500, val_fraction=0.25, dedup="exact")
-
-
-def write_source(folder: Path, texts: list[str]) -> Path:
-    folder.mkdir(parents=True)
-    for number, text in enumerate(texts):
-        (folder / f"{number:03d}.txt").write_text(text)
-    return folder
-
-
-def texts_of(folder: Path) -> list[str]:
-    """Every document of a side, in order, without its separator."""
-    dataset, tokenizer = open_dataset(folder), ByteTokenizer()
-    eos = dataset.manifest.eos_token_id
-    documents = (dataset.document(i, 10**6).tolist() for i in range(len(dataset.document_starts)))
-    return [tokenizer.decode([token for token in ids if token != eos]) for ids in documents]
-
-
-def listed(out: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (out / DUPLICATES_NAME).read_text().splitlines()]
 
 
 TEXTS = [f"document {i} " * (i % 5 + 1) for i in range(40)]

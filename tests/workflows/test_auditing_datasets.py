@@ -129,3 +129,12 @@ def test_copies_that_were_left_out_are_told(tmp_path, capsys):
     assert found["dedup"]["dropped"] == [{"name": "text.jsonl", "num_documents": 3, "num_bytes": size}]
     assert entry(["data", "audit", str(folder)]) == 0
     assert f"3 copies of earlier documents left out, {size:,} bytes" in capsys.readouterr().out
+
+
+def test_what_resembled_and_was_left_out_is_told(tmp_path, capsys):
+    long = words(40)
+    folder = make(tmp_path, [long, long, f"{long} more", "another"], dedup="near", val_fraction=0.0)
+    near = audit_dataset(folder)["dedup"]["near"]
+    assert near["threshold"] == 0.8
+    assert entry(["data", "audit", str(folder)]) == 0
+    assert "2 copies of earlier documents left out (1 of them not to the byte, but" in capsys.readouterr().out

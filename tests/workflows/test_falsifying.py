@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from apr.arch.counts import parameter_count
 from apr.base.errors import BadOption, Interrupted
 from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.faults.fault import Fault, Patch
 from apr.stepzero.registry import BY_ID
 from apr.train.reporter import Silent
-from apr.workflows import falsify_plant
+from apr.workflows import falsify_plant, falsify_pool
 from apr.workflows.falsify_controls import CONTROLS, Control, run_control
 from apr.workflows.falsify_plant import run_fault
 from apr.workflows.falsify_scene import Scene
@@ -138,11 +139,13 @@ def test_an_interruption_ends_the_command(scenes: dict[str, Scene], monkeypatch:
         run_fault(fault, scenes["llama"])
 
 
-def test_the_report_counts_what_was_planted(scenes: dict[str, Scene], tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_report_counts_what_was_planted(jobs: int, scenes: dict[str, Scene], tmp_path: Path) -> None:
     scene = scenes["llama"]
     before = scene.model.read_bytes()
     chosen = ("loader.one-bit", "shards.bit", "healthy.as-it-is")
-    report = falsify(scene.model, Silent(), dataset=scene.dataset, only=chosen, work_dir=tmp_path)
+    report = falsify(scene.model, Silent(), dataset=scene.dataset, only=chosen, work_dir=tmp_path, jobs=jobs)
+    assert [row["id"] for row in report["faults"]] == ["shards.bit", "loader.one-bit"]
     assert (report["planted"], report["caught"], report["missed"], report["by_another_gate"]) == (
         2,
         2,
@@ -154,6 +157,14 @@ def test_the_report_counts_what_was_planted(scenes: dict[str, Scene], tmp_path: 
     assert all(set(row) == keys for row in report["faults"])
     assert scene.model.read_bytes() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_there_are_as_many_processes_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_run = 28 * parameter_count(CONFIG) + (1 << 30)
+    monkeypatch.setattr(falsify_pool, "cpu_count", lambda: 4)
+    for available, expected in ((None, 1), (one_run // 2, 1), (2 * one_run + 1, 2), (99 * one_run, 4)):
+        monkeypatch.setattr(falsify_pool, "available_memory_bytes", lambda available=available: available)
+        assert falsify_pool.affordable_jobs(CONFIG) == expected
 
 
 def test_an_unknown_id_is_refused(scenes: dict[str, Scene]) -> None:

@@ -33,6 +33,12 @@ _FORMATS = ("text", "json", "md")
     help="Where the copies go: three times the model's size. [default: the system's temporary folder]",
 )
 @click.option(
+    "--jobs",
+    type=click.IntRange(0),
+    default=0,
+    help="Runs at once, each in a process of its own. [default: as many as cores and memory allow]",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
@@ -47,6 +53,7 @@ def falsify_command(
     quick: bool,
     list_only: bool,
     work_dir: Path | None,
+    jobs: int,
     output_format: str,
 ) -> int:
     """Plant known faults in copies of a checkpoint, and see that each is refused.
@@ -67,7 +74,9 @@ def falsify_command(
     if model is None:
         raise BadOption(option="MODEL", value="(none)", limit="the .apr file to plant faults in")
     with screen() as reporter:
-        result = falsify(model, reporter, dataset=dataset, only=only, quick=quick, work_dir=work_dir)
+        result = falsify(
+            model, reporter, dataset=dataset, only=only, quick=quick, work_dir=work_dir, jobs=jobs
+        )
     emit(
         result,
         "json" if output_format == "json" else "text",

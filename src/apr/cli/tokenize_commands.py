@@ -94,10 +94,17 @@ def _render_tokenizer(result: dict[str, Any]) -> str:
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the split.")
 @click.option(
     "--dedup",
-    type=click.Choice(["none", "exact"]),
+    type=click.Choice(["none", "exact", "near"]),
     default="none",
     show_default=True,
-    help="exact leaves out a document with the bytes of an earlier one; duplicates.jsonl names both.",
+    help="exact leaves out a document with the bytes of an earlier one, near also one that resembles it; "
+    "duplicates.jsonl names both.",
+)
+@click.option(
+    "--dedup-threshold",
+    type=float,
+    metavar="SIMILARITY",
+    help="Of --dedup near: from which share of common five-word shingles on, 0.5 to 1.  [default: 0.8]",
 )
 @click.option(
     "--engine",
@@ -132,6 +139,7 @@ def encode_corpus_command(
     Examples:
       apr tokenize encode-corpus --corpus text/ --tokenizer model.apr -o shards
       apr tokenize encode-corpus --corpus text/ --tokenizer model.apr -o shards --engine fastokens
+      apr tokenize encode-corpus --corpus text/ --tokenizer model.apr -o shards --dedup near
     """
     with screen() as shown:
         result = encode(
@@ -171,7 +179,15 @@ def render_dataset(result: dict[str, Any]) -> str:
 def render_dedup(dedup: dict[str, Any], path: str) -> str:
     """Say how many copies were left out, and where they are listed."""
     documents, size = (sum(row[name] for row in dedup["dropped"]) for name in ("num_documents", "num_bytes"))
-    return f"{documents:,} copies of earlier documents left out, {size:,} bytes: {path}/duplicates.jsonl"
+    near = ""
+    if "near" in dedup:
+        count = sum(row["num_near"] for row in dedup["dropped"])
+        near = (
+            f" ({count:,} of them not to the byte, but of similarity {dedup['near']['threshold']:g} or more)"
+        )
+    return (
+        f"{documents:,} copies of earlier documents left out{near}, {size:,} bytes: {path}/duplicates.jsonl"
+    )
 
 
 def _render_counts(result: dict[str, Any]) -> str:

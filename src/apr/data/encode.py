@@ -207,9 +207,11 @@ class _Encoding:
             assembly = stack.enter_context(Assembly(self._out, layout, journal.assembly if journal else None))
             if self._options.dedup != "none":
                 state = journal.dedup if journal else None
-                self._dedup = Deduplicator(self._out, len(self._layout.sources), state)
+                self._dedup = Deduplicator(
+                    self._out, len(self._layout.sources), threshold=self._options.near_threshold, state=state
+                )
                 stack.callback(self._dedup.abandon)
-            batches = encoded_ahead(_batches(self._chosen(place, counts)), self._encoded, self._stand)
+            batches = encoded_ahead(self._batches(place, counts), self._encoded, self._stand)
             for batch, encoded, stand in batches:
                 self._add_batch(batch, encoded, assembly)
                 if time.monotonic() - self._journaled_s >= _JOURNAL_EVERY_S:
@@ -220,14 +222,15 @@ class _Encoding:
             self._finish(assembly)
         remove_state(self._out)
 
-    def _chosen(self, place: Place, counts: ReadCounts) -> Iterator[Chosen]:
+    def _batches(self, place: Place, counts: ReadCounts) -> Iterator[list[Chosen]]:
         chosen = chosen_documents(
             self._reader.read_from(place, counts),
             self._reader.sources,
             seed=self._options.seed,
             val_fraction=self._options.val_fraction,
         )
-        return chosen if self._dedup is None else self._dedup.kept(chosen)
+        # Whole batches, so that the reader and what is known of copies stand behind the same document.
+        return (batch if self._dedup is None else self._dedup.kept(batch) for batch in _batches(chosen))
 
     def _stand(self) -> Stand:
         counts = self._reader.counts
@@ -235,6 +238,8 @@ class _Encoding:
         return self._reader.place, replace(counts, bad=dict(counts.bad)), dedup
 
     def _encoded(self, batch: list[Chosen]) -> Sequence[Ids]:
+        if not batch:
+            return []  # all of it were copies
         return self._tokenizer.encode_batch([chosen.document.text for chosen in batch])
 
     def _add_batch(self, batch: list[Chosen], encoded: Sequence[Ids], assembly: Assembly) -> None:

@@ -14,6 +14,8 @@ from apr.data.corpus import CorpusReader
 from apr.data.dedup import DEDUP_KINDS, Dedup
 from apr.data.errors import EndOfTextMissing
 from apr.data.manifest import EOS_POLICIES, FORMAT_VERSION, PRODUCER_VERSION, SplitRecord
+from apr.data.minhash import LEAST_THRESHOLD
+from apr.data.near_index import near_record
 from apr.data.records import OnBad
 from apr.data.spans import Portion
 from apr.data.split import SPLIT_RULE, check_fraction
@@ -40,12 +42,20 @@ class EncodeOptions:
     dedup: Dedup = (
         "none"  # a copy that was meant, such as a licence in every folder, is the user's to leave out
     )
+    dedup_threshold: float | None = None  # of near; None is the field's usual 0.8
     seq_length_hint: int | None = None  # recorded for whoever trains on it; changes nothing here
 
     @property
     def split(self) -> SplitRecord:
         """The split as manifests record it; `part` is the training side's."""
         return SplitRecord(rule=SPLIT_RULE, seed=self.seed, fraction=float(self.val_fraction), part="train")
+
+    @property
+    def near_threshold(self) -> float | None:
+        """From which similarity on a document is left out; None where only copies to the byte are, or none."""
+        if self.dedup != "near":
+            return None
+        return 0.8 if self.dedup_threshold is None else float(self.dedup_threshold)
 
 
 def check_options(options: EncodeOptions) -> None:
@@ -59,10 +69,25 @@ def check_options(options: EncodeOptions) -> None:
         raise BadOption(option="--eos", value=options.eos_policy, limit=", ".join(EOS_POLICIES))
     if options.dedup not in DEDUP_KINDS:
         raise BadOption(option="--dedup", value=options.dedup, limit=", ".join(DEDUP_KINDS))
+    _check_threshold(options)
     if options.shard_tokens < 1:
         raise BadOption(option="--shard-tokens", value=str(options.shard_tokens), limit="at least 1")
     if options.seq_length_hint is not None and options.seq_length_hint < 1:
         raise BadOption(option="seq_length_hint", value=str(options.seq_length_hint), limit="at least 1")
+
+
+def _check_threshold(options: EncodeOptions) -> None:
+    given = options.dedup_threshold
+    if given is None:
+        return
+    if options.dedup != "near":
+        raise BadOption(
+            option="--dedup-threshold",
+            value=str(given),
+            limit=f"for --dedup {options.dedup}, only for --dedup near",
+        )
+    if not LEAST_THRESHOLD <= given <= 1.0:
+        raise BadOption(option="--dedup-threshold", value=str(given), limit=f"from {LEAST_THRESHOLD} to 1")
 
 
 def end_of_text(tokenizer: Tokenizer, policy: str) -> int | None:
@@ -110,6 +135,7 @@ def plan_of(
     Files are known by name and size, and on this machine by the time of their last change too: to read the text
     for its digest would take as long as half an encoding.
     """
+    threshold = options.near_threshold
     listing = [[file.source, file.name, file.size_bytes] for file in reader.files]
     files = {(span.file.source, span.file.name): span.file for span in reader.spans}
     times = [[*key, file.modified_ns] for key, file in sorted(files.items())]
@@ -128,6 +154,8 @@ def plan_of(
         "--seed": options.seed,
         "--content-field": options.content_field,
         "--dedup": options.dedup,
+        "--dedup-threshold": threshold,
+        "near-duplicates by": None if threshold is None else near_record(threshold),
         "--on-bad": options.on_bad,
         "seq_length_hint": options.seq_length_hint,
     }

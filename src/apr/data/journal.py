@@ -21,6 +21,7 @@ from apr.data.corpus import Place, ReadCounts
 from apr.data.dedup import DedupState
 from apr.data.errors import EncodingDiffers, EncodingRuns, EncodingStateBroken
 from apr.data.manifest import ShardRecord
+from apr.data.near_index import NearState
 from apr.data.part import PartState
 from apr.data.writer import JOURNAL_NAME, STATE_FOLDER, WriterState
 
@@ -113,7 +114,14 @@ def only_encoder(out: Path) -> Iterator[None]:
 def _dedup_state(values: Mapping[str, Any] | None) -> DedupState | None:
     if values is None:
         return None
-    return DedupState(**{**values, "dropped": tuple((int(n), int(size)) for n, size in values["dropped"])})
+    near = values["near"]
+    changes = {
+        "dropped": tuple(
+            (int(documents), int(size), int(near)) for documents, size, near in values["dropped"]
+        ),
+        "near": None if near is None else NearState(**near),
+    }
+    return DedupState(**{**values, **changes})
 
 
 def _part_state(values: Mapping[str, Any]) -> PartState:

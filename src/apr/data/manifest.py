@@ -274,20 +274,38 @@ def _check_engine(engine: Any, source: str) -> None:
 
 
 def _check_dedup(manifest: Manifest, dedup: Any, source: str) -> None:
-    _require_fields(_object(dedup, source, "dedup"), ["rule", "dropped", "dropped_sha256"], source, "dedup.")
+    near = ["near"] if isinstance(dedup, Mapping) and "near" in dedup else []
+    _require_fields(
+        _object(dedup, source, "dedup"), ["rule", "dropped", "dropped_sha256", *near], source, "dedup."
+    )
     if not isinstance(dedup["rule"], str):
         _refuse(source, "dedup.rule", dedup["rule"], "text")
     _require_sha256(source, "dedup.dropped_sha256", dedup["dropped_sha256"])
+    if near:
+        _check_near(dedup["near"], source)
     rows, names = dedup["dropped"], [origin.name for origin in manifest.sources]
     if not isinstance(rows, list) or len(rows) != len(names):
         _refuse(source, "dedup.dropped", rows, "a list of what each source lost")
+    counts = ["num_documents", "num_bytes", *(["num_near"] if near else [])]
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         place = f"dedup.dropped[{index}]"
-        counts = ("num_documents", "num_bytes")
         _require_fields(_object(row, source, place), ["name", *counts], source, f"{place}.")
         _require_word(source, f"{place}.name", row["name"], (name,))
         for count in counts:
             _require_count(source, f"{place}.{count}", row[count], least=0)
+
+
+def _check_near(near: Any, source: str) -> None:
+    words, counts = ("shingles", "library"), ("seed", "num_bands", "num_rows", "num_crowded")
+    _require_fields(
+        _object(near, source, "dedup.near"), ["threshold", *words, *counts], source, "dedup.near."
+    )
+    _require_number(source, "dedup.near.threshold", near["threshold"], below=math.nextafter(1.0, 2.0))
+    for word in words:
+        if not isinstance(near[word], str):
+            _refuse(source, f"dedup.near.{word}", near[word], "text")
+    for count in counts:
+        _require_count(source, f"dedup.near.{count}", near[count], least=0)
 
 
 def _check_sums(manifest: Manifest, source: str) -> None:

@@ -36,6 +36,8 @@ STATE_FOLDER = ".encoding"  # in a dataset folder, while it is being encoded
 JOURNAL_NAME = "journal.json"
 LEDGER_NAME = "ledger.log"  # in the state folder, and in a finished part
 KEPT_NAME = "kept.jsonl"  # in the state folder: the documents that later ones are compared with
+KEYS_NAME = "keys.bin"  # in the state folder: what near-duplicates are looked for by
+SHINGLES_NAME = "shingles.bin"  # in the state folder: what they are compared by
 DUPLICATES_NAME = "duplicates.jsonl"  # in the dataset folder: the documents that were left out
 _SHARD_FILE = re.compile(r"shard-\d{5,}\.bin")
 

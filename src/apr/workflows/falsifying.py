@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apr.base.environment import give_freed_memory_back, keep_freed_memory
+from apr.base.environment import keep_freed_memory
 from apr.base.errors import BadOption
 from apr.base.files import require_file
 from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.faults.fault import Fault
 from apr.train.reporter import Reporter
-from apr.workflows.falsify_controls import CONTROLS, Control, run_control
-from apr.workflows.falsify_plant import run_fault
+from apr.workflows.falsify_controls import CONTROLS, Control
+from apr.workflows.falsify_pool import affordable_jobs, rows_of
 from apr.workflows.falsify_scene import Scene, encode_sample, tokenizer_in
 
 BASELINE = "healthy.as-it-is"  # always run
@@ -32,6 +32,7 @@ def falsify(
     only: Sequence[str] = (),
     quick: bool = False,
     work_dir: Path | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Plant faults in copies of a checkpoint and report which gate caught each.
 
@@ -42,6 +43,7 @@ def falsify(
         only: fault or control ids, `*` standing for anything; empty for all.
         quick: a representative part.
         work_dir: where the copies go; None for the system's temporary folder.
+        jobs: runs at once, each in a process of its own; 1 for this one, 0 for as many as cores and memory allow.
 
     Returns:
         {planted, caught, missed, by_another_gate, healthy, false_alarms, seconds, faults, controls}.
@@ -60,8 +62,8 @@ def falsify(
         with warnings.catch_warnings(
             action="ignore"
         ):  # what defects make libraries say; the certificates have it
-            healthy = _run_controls(controls, scene, reporter)
-            rows = _run_faults(faults, scene, reporter)
+            num_jobs = jobs or affordable_jobs(scene.config)
+            rows, healthy = _run([*controls, *faults], scene, reporter, num_jobs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _report(rows, healthy, model, time.perf_counter() - start)
@@ -81,29 +83,25 @@ def _chosen(only: Sequence[str], quick: bool) -> tuple[list[Fault], list[Control
     return faults, controls
 
 
-def _run_faults(faults: Sequence[Fault], scene: Scene, reporter: Reporter) -> list[dict[str, Any]]:
-    rows = []
-    able = [fault for fault in faults if fault.needs is None or fault.needs(scene.config)]
-    for number, fault in enumerate(able):
-        reporter.phase(fault.id, number, len(able))
-        outcome = run_fault(fault, scene)
-        give_freed_memory_back()  # the next run asks how much there is
-        rows.append(outcome.to_dict(fault))
-        if rows[-1]["caught_by"] is None:
-            reporter.note(f"MISSED {fault.id}: {fault.says}; {outcome.message or 'the run went on'}")
-    return rows
-
-
-def _run_controls(controls: Sequence[Control], scene: Scene, reporter: Reporter) -> list[dict[str, Any]]:
-    rows = []
-    able = [control for control in controls if control.needs is None or control.needs(scene.config)]
-    for number, control in enumerate(able):
-        reporter.phase(control.id, number, len(able))
-        rows.append(run_control(control, scene))
-        give_freed_memory_back()
-        if rows[-1]["alarm"] is not None:
-            reporter.note(f"FALSE ALARM {control.id}: {rows[-1]['alarm']}")
-    return rows
+def _run(
+    items: Sequence[Fault | Control], scene: Scene, reporter: Reporter, jobs: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Run everything that the model can carry; returns the rows of faults, and those of healthy runs."""
+    able = [item for item in items if item.needs is None or item.needs(scene.config)]
+    rows: list[dict[str, Any]] = []
+    healthy: list[dict[str, Any]] = []
+    for number, (item, run) in enumerate(rows_of(able, scene, jobs)):
+        reporter.phase(item.id, number, len(able))
+        row = run()
+        if isinstance(item, Fault):
+            rows.append(row)
+            if row["caught_by"] is None:
+                reporter.note(f"MISSED {item.id}: {item.says}; {row['message'] or 'the run went on'}")
+        else:
+            healthy.append(row)
+            if row["alarm"] is not None:
+                reporter.note(f"FALSE ALARM {item.id}: {row['alarm']}")
+    return rows, healthy
 
 
 def _report(
