@@ -6,12 +6,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import numpy as np
 
-def without_its_last_id(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The last id of a document is lost on its way to the shard."""
+
+def with_other_letters(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Letters change on their way to the shard, as many ids as before: no count and no sum shows it."""
 
     def add(self: Any, entry: Any, ids: Any) -> Any:
-        return original(self, entry, ids[:-1])
+        return original(self, entry, np.where(ids < 128, ids ^ 1, ids))
 
     return add
 
