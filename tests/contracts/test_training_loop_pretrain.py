@@ -41,6 +41,12 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Without the files of a learned model, which nothing here reads."""
+    return Scene(tmp_path_factory.mktemp("scene"))
+
+
 @pytest.mark.parametrize("id", FALSIFIERS)
 def test_it_holds(id: str, scene: Scene) -> None:
     FALSIFIERS[id](scene)
