@@ -12,7 +12,7 @@ help:
 	@echo "make demo       continue the pretraining of a real 135M model (some minutes, 98 MB fetched once)"
 	@echo "make test       all tests that need no large model"
 	@echo "make test-live  the long tests on Qwen2.5-Coder-0.5B (491 MB fetched once)"
-	@echo "make check      format, lint, types, import floors, generated docs"
+	@echo "make check      format, lint, types, import floors, generated docs, contracts"
 	@echo "make torture    runs killed at random moments and resumed, a hundred of them"
 	@echo "make bench      figures beside transformers, into bench/results/"
 	@echo "make scoreboard the faults of a checkpoint folder before other loaders too, into docs/scoreboard.md"
@@ -56,6 +56,8 @@ check: $(DEV)/.done
 	@$(DEV)/bin/mypy
 	@$(DEV)/bin/lint-imports --no-cache
 	@$(DEV)/bin/python docs/generate.py --check
+	@$(DEV)/bin/python -m pv validate contracts
+	@$(DEV)/bin/python -m pv lint contracts
 
 format: $(DEV)/.done
 	@$(DEV)/bin/ruff format .

@@ -18,6 +18,9 @@ from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.registry import GATES
 from apr.train.settings import SETTINGS
 from apr.workflows.falsifying import catalogue
+from pv.cli.main import pv
+from pv.report.page import rule_page
+from pv.rules.table import all_rules
 
 DOCS = Path(__file__).parent
 _NOTE = "<!-- made by docs/generate.py; do not edit -->\n\n"
@@ -67,8 +70,23 @@ def commands(command: click.Command, name: str, parent: click.Context | None) ->
 
 def reference_page() -> str:
     """The help of every command."""
-    parts = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in commands(apr, "apr", None)]
+    parts = [
+        f"## {name}\n\n```text\n{text}\n```\n"
+        for program in (apr, pv)
+        for name, text in commands(program, str(program.name), None)
+    ]
     return _NOTE + "# Commands\n\n" + "\n".join(parts)
+
+
+def rules_page() -> str:
+    """Every rule of pv with its examples."""
+    head = (
+        "# Rules of pv\n\n`pv explain RULE` prints one of these. An error makes a contract invalid, a "
+        "warning does not. Examples show what differs from a contract that is valid otherwise.\n\n"
+    )
+    rows = [(f"[{rule.id}](#{rule.id.lower()}-{rule.name})", rule.name, rule.title) for rule in all_rules()]
+    listed = "| rule | name | finds |\n|---|---|---|\n" + _table(rows)
+    return _NOTE + head + listed + "\n" + "\n".join(rule_page(rule) for rule in all_rules())
 
 
 def settings_page() -> str:
@@ -180,7 +198,7 @@ def main() -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
     pages = {"reference.md": reference_page(), "errors.md": errors_page(), "gates.md": gates_page()}
     pages |= {"silent-failures.md": failures_page(), "settings.md": settings_page()}
-    pages |= {"invariants.md": invariants_page()}
+    pages |= {"invariants.md": invariants_page(), "rules.md": rules_page()}
     check = "--check" in sys.argv[1:]
     for name, text in pages.items():
         path = DOCS / name

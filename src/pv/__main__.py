@@ -2,6 +2,6 @@
 
 import sys
 
-from pv.cli import entry
+from pv.cli.main import entry
 
 sys.exit(entry())

@@ -73,6 +73,11 @@ COMMANDS = {
         "run_command",
         "Continue a prompt.",
     ),
+    "contracts": (
+        "apr.cli.contracts_command",
+        "contracts_command",
+        "Read contracts, run what would refute them, compute what survived (the same as pv).",
+    ),
     "demo": (
         "apr.cli.demo_command",
         "demo_command",

@@ -1,0 +1,192 @@
+"""Where evidence lies: a folder a claim, a file a run, and a ledger that names every file by its digest.
+
+    evidence/STEM/ID/20261124T120000Z-0123456789abcdef.json
+    evidence/STEM/ID/LEDGER                                    # as sha256sum writes it: `sha256sum -c LEDGER` checks it
+
+Nothing is ever changed. The ledger's order is the order of the runs, so no clock has a say in which is the last; a file
+that it names and that is not there was taken away, and one that it does not name does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pv.evidence.statement import PREDICATE, TYPE, sealed
+from pv.evidence.subjects import Subject
+
+LEDGER = "LEDGER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One run that was recorded."""
+
+    path: Path
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def ours(self) -> Mapping[str, Any]:
+        """What pv says in it."""
+        found: Mapping[str, Any] = self.document["predicate"]["pv"]
+        return found
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """What the verdict speaks about; artifacts are facts of the run, and not part of it."""
+        return tuple(
+            Subject(role=s["annotations"]["role"], name=s["name"], sha256=s["digest"]["sha256"])
+            for s in self.document["subject"]
+            if s["annotations"]["role"] != "artifact"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Evidence that does not count, and must not be passed over in silence."""
+
+    path: Path
+    what: str  # one clause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The evidence of one claim: the runs in their order, and what is wrong with the folder."""
+
+    runs: tuple[Evidence, ...] = ()
+    damage: tuple[Damage, ...] = ()
+
+
+def folder_of(store: Path, stem: str, claim_id: str) -> Path:
+    """Where the evidence of a claim lies.
+
+    Args:
+        store: of the project.
+        stem: the contract's.
+        claim_id: the claim's own id.
+    """
+    return store / quote(stem, safe=" ") / quote(claim_id, safe=" ")
+
+
+def record(store: Path, document: dict[str, Any]) -> Path:
+    """Write a run down; the file first, then its line in the ledger, so that a kill in between leaves no promise.
+
+    Args:
+        store: of the project.
+        document: sealed.
+    """
+    ours = document["predicate"]["pv"]
+    folder = folder_of(store, ours["contract"], ours["id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    data = (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode(
+        "utf-8", "replace"
+    )
+    moment = ours["started"][:19].replace("-", "").replace(":", "") + "Z"
+    digest = hashlib.sha256(data).hexdigest()
+    path = _written(folder, f"{moment}-{digest[:16]}", data)
+    _append(folder / LEDGER, f"{digest}  {path.name}\n".encode())
+    return path
+
+
+def _written(folder: Path, name: str, data: bytes) -> Path:
+    """A new file with that content under the name or, when somebody has it already, one with a number behind it."""
+    part = folder / f".{name}.{os.getpid()}.part"
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        for number in range(1000):
+            path = folder / (f"{name}.json" if not number else f"{name}-{number}.json")
+            try:
+                os.link(part, path)  # fails when the name is taken, where a rename would replace it
+                return path
+            except FileExistsError:
+                continue
+    finally:
+        part.unlink()
+    raise FileExistsError(f"{folder / name} and 999 more names are taken")
+
+
+def _append(ledger: Path, line: bytes) -> None:
+    """One write of less than a page at the end: those of two runs never mix."""
+    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def records_of(store: Path, stem: str, claim_id: str) -> Records:
+    """The evidence of a claim, each file held against the ledger, against itself and against where it lies.
+
+    Args:
+        store: of the project.
+        stem: the contract's.
+        claim_id: the claim's own id.
+    """
+    folder = folder_of(store, stem, claim_id)
+    if not folder.is_dir():
+        return Records()
+    runs: list[Evidence] = []
+    damage: list[Damage] = []
+    listed = dict(_listed(folder / LEDGER, damage))
+    for name, digest in listed.items():
+        read = _read(folder / name, digest, stem, claim_id)
+        (damage if isinstance(read, Damage) else runs).append(read)  # type: ignore[arg-type]
+    strangers = sorted(p for p in folder.glob("*.json") if p.name not in listed)
+    damage += [Damage(path=path, what="it is not in the ledger") for path in strangers]
+    return Records(runs=tuple(runs), damage=tuple(damage))
+
+
+def _listed(ledger: Path, damage: list[Damage]) -> Iterator[tuple[str, str]]:
+    """File names and digests, in the order of the ledger."""
+    text = ledger.read_text(encoding="utf-8", errors="replace") if ledger.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        digest, two, name = line.partition("  ")
+        is_name = name.endswith(".json") and Path(name).name == name and not name.startswith(".")
+        if not two or len(digest) != 64 or not is_name:
+            damage.append(Damage(path=ledger, what=f"its line {number} is no digest with a file name"))
+            continue
+        yield name, digest
+
+
+def _read(path: Path, digest: str, stem: str, claim_id: str) -> Evidence | Damage:
+    """A file of the ledger, or why it does not count."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Damage(path=path, what="it is in the ledger and was deleted")
+    except OSError as error:
+        return Damage(path=path, what=f"it cannot be read ({error.strerror})")
+    if hashlib.sha256(data).hexdigest() != digest:
+        return Damage(path=path, what="it was edited after it was recorded")
+    document = _document(data)
+    if document is None:
+        return Damage(path=path, what="it is no evidence of pv, or its own digest is wrong")
+    ours = document["predicate"]["pv"]
+    if (ours["contract"], ours["id"]) != (stem, claim_id):
+        return Damage(path=path, what=f"it is evidence of {ours['contract']}/{ours['id']}")
+    return Evidence(path=path, document=document)
+
+
+def _document(data: bytes) -> dict[str, Any] | None:
+    """The statement that a file holds, when its own digest is right."""
+    try:
+        document: dict[str, Any] = json.loads(data)
+        kinds = (document["_type"], document["predicateType"])
+        held = document["predicate"]["pv"]["sha256"]
+        again = sealed(document)["predicate"]["pv"]["sha256"]
+        Evidence(path=Path(), document=document).subjects  # noqa: B018 (every field that is read is there)
+        ours = document["predicate"]["pv"]
+        _ = (ours["contract"], ours["id"], ours["verdict"], ours["why"], ours["ended"], ours["with_controls"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return document if kinds == (TYPE, PREDICATE) and held == again else None

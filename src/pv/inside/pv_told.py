@@ -1,0 +1,59 @@
+"""What the scripts of this folder share: tell pv an event, find a target, judge an exception. Standard library only."""
+
+import importlib
+import json
+import os
+import sys
+
+
+def tell(**event):
+    """Append one event to the report of this run."""
+    line = json.dumps(event, default=repr) + "\n"
+    handle = os.open(os.environ["PV_REPORT"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def stand_in_project():
+    """Import from the root of the project and its src folder, and not from the folder of this script."""
+    root = os.getcwd()
+    source = os.path.join(root, "src")
+    sys.path[:1] = [root, source] if os.path.isdir(source) else [root]
+
+
+def named(target):
+    """What "package.module:Class.name" names."""
+    module, _, path = target.partition(":")
+    found = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def is_assertion(error):
+    """Whether somebody asserted, rather than something broke: also pytest.fail, and a group that holds one."""
+    if isinstance(error, AssertionError):
+        return True
+    kind = type(error)
+    if kind.__module__ == "_pytest.outcomes" and kind.__name__ == "Failed":
+        return True
+    return any(
+        is_assertion(one) for one in getattr(error, "exceptions", ()) if isinstance(one, BaseException)
+    )
+
+
+def is_skip(error):
+    """Whether a test said that it does not want to run."""
+    kind = type(error)
+    return kind.__name__ in ("Skipped", "SkipTest") and kind.__module__.partition(".")[0] in (
+        "_pytest",
+        "unittest",
+    )
+
+
+def said(error):
+    """An exception as one text, with its notes."""
+    notes = getattr(error, "__notes__", ())
+    return "\n".join([f"{type(error).__name__}: {error}", *map(str, notes)])

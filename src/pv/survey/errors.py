@@ -1,0 +1,39 @@
+"""Errors of writing skeletons and bundles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pv.errors import PvError
+
+
+@dataclass(kw_only=True, eq=False)
+class AlreadyThere(PvError):
+    """A file would be replaced."""
+
+    id = "PV501"
+    text = "{path} is there already"
+    help = "name another, or move it away"
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NoTests(PvError):
+    """There are no tests to make falsifiers of."""
+
+    id = "PV502"
+    text = "{path} defines no test that a skeleton could name"
+    help = "name a file with functions whose names begin with test"
+    path: str
+
+
+@dataclass(kw_only=True, eq=False)
+class BundleWrong(PvError):
+    """The archive is not one that `pv bundle` writes, or a byte of it was changed."""
+
+    id = "PV503"
+    text = "{path} is no whole bundle of pv ({reason})"
+    help = "fetch it again from where it was whole"
+    exit_code = 1
+    path: str
+    reason: str
