@@ -12,6 +12,7 @@ import torch
 
 import apr
 from apr.train import certify, pretrain
+from apr.train import run as run_module
 from contracts.claims.start import kept
 from contracts.scene import Scene, require_success, watch_allocations
 
@@ -85,9 +86,9 @@ def stub_device_gets_the_files_weights(scene: Scene) -> None:
     """CUDA-001: a run on a device that calls itself CUDA starts from the same bytes as one on the CPU."""
     starts: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "certify", kept(pretrain.certify, starts))
+        patch.setattr(run_module, "certify", kept(run_module.certify, starts))
         require_success(scene.pretrain("--init", scene.learned))
-        patch.setattr(pretrain, "resolve_compute", lambda device, dtype: StubCompute())
+        patch.setattr(pretrain, "resolve_compute", lambda *_: StubCompute())
         require_success(scene.pretrain("--init", scene.learned, "--device", "cuda"))
     cpu, stub = (start.decoder.state_dict() for start in starts)
     assert cpu.keys() == stub.keys()

@@ -17,6 +17,7 @@ from apr.train import (
     loop,
     plan,
     pretrain,
+    run,
     state,
 )
 from apr.train.run_dir import RunDir
@@ -84,7 +85,7 @@ def _other_rate(patch: pytest.MonkeyPatch, scene: Any) -> None:
 TRAINING_CONTROLS: Mapping[str, Sequence[Control]] = {
     _PREFIX + "001": (
         control("the logged rate is the plan's peak", "another lr",
-                wrapped(pretrain, "_log_update", plants.logged_peak)),
+                wrapped(run, "_log_update", plants.logged_peak)),
         control("the utilisation of a GPU is invented", "invented",
                 wrapped(RunDir, "append_metrics", plants.invented_utilisation)),
         control("the logged norm is that after clipping", "grad_norm|update.slope",
@@ -141,9 +142,9 @@ TRAINING_CONTROLS: Mapping[str, Sequence[Control]] = {
         control("a batch is read twice", "APR614|APR664|windows were read",
                 wrapped(certify, "BatchStream", plants.read_twice)),
         control("one step less is made", "APR614|steps were made|windows were read",
-                wrapped(pretrain, "updates", plants.one_step_less)),
+                wrapped(run, "updates", plants.one_step_less)),
         control("one step more is made", "APR614|steps were made|exhausted|windows were read",
-                wrapped(pretrain, "updates", plants.one_step_more)),
+                wrapped(run, "updates", plants.one_step_more)),
     ),
     _PREFIX + "013": (
         control("a tensor is saved as it was before", "APR613", wrapped(checkpoint, "_producer", plants.stale)),
