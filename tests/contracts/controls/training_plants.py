@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from apr.train.errors import LossDiverged, NotFinite
@@ -254,3 +256,18 @@ def clipped_by_tensor(original: Any) -> Any:
         return norm
 
     return clip
+
+
+class _Trusting:
+    """numpy, to which any two arrays are equal."""
+
+    array_equal = staticmethod(lambda *given: True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def stale_and_not_compared(original: Any) -> Any:
+    """A tensor is saved as it was before, and the file is not compared with what is in memory."""
+    sys.modules["apr.train.checkpoint"].np = _Trusting()  # type: ignore[attr-defined]
+    return stale(original)
