@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 
 from contracts.claims.bounded import (
-    FAILURES,
+    ABSENCE_DOMAIN,
+    FAILURE_DOMAIN,
     init_decides_the_start_and_nothing_else,
     load_failure_exits_non_zero,
 )
@@ -22,10 +21,6 @@ from contracts.controls.init_controls import (
 )
 from contracts.controls.plant import ARCH, INIT, Control, must_fail
 from contracts.scene import Scene
-
-STARTS = ("absent", "present")
-ABSENCE_DOMAIN = tuple(product(MODES, STARTS))
-FAILURE_DOMAIN = tuple(product(FAILURES, MODES))
 
 
 def test_the_domains_are_whole() -> None:

@@ -17,10 +17,11 @@ def tell(**event):
 
 
 def stand_in_project():
-    """Import from the root of the project and its src folder, and not from the folder of this script."""
+    """Import from the project's root, its src and at last its tests, and not from the folder of this script."""
     root = os.getcwd()
-    source = os.path.join(root, "src")
+    source, tests = os.path.join(root, "src"), os.path.join(root, "tests")
     sys.path[:1] = [root, source] if os.path.isdir(source) else [root]
+    sys.path.extend([tests] if os.path.isdir(tests) else [])
 
 
 def named(target):

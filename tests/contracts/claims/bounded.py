@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apr.aprfile.reader import open_apr
-from contracts.claims.option import absence_keeps_golden_losses
+from contracts.claims.option import MODES, absence_keeps_golden_losses
 from contracts.claims.refusals import lying_model, with_magic
 from contracts.claims.start import kept
 from contracts.scene import Run, Scene, Words, names, require_success, watch_allocations
 from tiny import CONFIG, make_model, make_weights
 
 FAILURES = ("missing file", "wrong magic", "architecture mismatch", "tensor mismatch")
+STARTS = ("absent", "present")
+ABSENCE_DOMAIN = tuple(product(MODES, STARTS))
+FAILURE_DOMAIN = tuple(product(FAILURES, MODES))
 
 
 def failing_init(scene: Scene, failure: str) -> tuple[Path, Words]:
