@@ -1,4 +1,4 @@
-"""The script of the long fine-tune, on a tiny model: what it measures, and that nothing is measured where nothing ran."""
+"""The script of the long fine-tune, on a tiny model: what it measures, and nothing where nothing ran."""
 
 from __future__ import annotations
 
