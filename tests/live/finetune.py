@@ -75,7 +75,9 @@ def trained(model: Path, shards: Path, folder: Path, asked: argparse.Namespace) 
     names = ("num_steps", "seq_length", "batch_size", "warmup_steps", "seed", "val_tokens", "lr")
     values = [word for name in names for word in (f"--{name.replace('_', '-')}", getattr(asked, name))]
     where = ("--init", model, "--dataset", shards, "--run-dir", folder / "run", "--device", "cpu")
-    return apr("pretrain", *where, *values, "--mode", "finetune", "--steps-per-epoch", max(1, asked.num_steps))
+    return apr(
+        "pretrain", *where, *values, "--mode", "finetune", "--steps-per-epoch", max(1, asked.num_steps)
+    )
 
 
 def scored(model: Path, shards: Path, asked: argparse.Namespace) -> EvalLoss:

@@ -9,11 +9,11 @@ from torch import Tensor
 from apr.aprfile import foreign, metadata
 from apr.convert import hf_config, importer
 from apr.model import decoder, initialise
+from apr.tokenizer.engine import TextTokenizer
 from apr.train import inputs
+from contracts.controls import shape_plants
 from contracts.controls.arch_plants import (
     LOADER_DEFAULTS,
-    BaseOnly,
-    CountsOnly,
     always_a_decoder,
     bound_only_from_scratch,
     cuda_ignores_init,
@@ -22,15 +22,12 @@ from contracts.controls.arch_plants import (
     fixed_epsilon,
     hashes_not_compared,
     names_not_looked_at,
-    neighbours,
-    no_rotation,
     nobody_reads_the_text,
     preset,
     repeat,
     rounded_on_cuda,
     sees_the_future,
     vocabulary_not_checked,
-    without_bias,
 )
 from contracts.controls.init_plants import attribute, refused_and_seen
 from contracts.controls.plant import ARCH, Control, allocate_first, fall_back_to_random, fill_in
@@ -117,18 +114,18 @@ ARCH_CONTROLS: dict[str, tuple[Control, ...]] = {
         Control(
             defect="rope turns neighbours",
             sees="with transformers",
-            plant=attribute(decoder, "rotate", neighbours),
+            plant=attribute(decoder, "rotate", shape_plants.neighbours),
         ),
         Control(
             defect="rope is left out",
             sees="with transformers",
-            plant=attribute(decoder, "rotate", no_rotation),
+            plant=attribute(decoder, "rotate", shape_plants.no_rotation),
         ),
         Control(defect="attention sees the future", sees="with transformers", plant=sees_the_future),
         Control(
             defect="biases are left out",
             sees="with transformers",
-            plant=attribute(decoder.Linear, "forward", without_bias),
+            plant=attribute(decoder.Linear, "forward", shape_plants.without_bias),
         ),
         Control(defect="the norms have a fixed epsilon", sees="with transformers", plant=fixed_epsilon),
     ),
@@ -137,7 +134,7 @@ ARCH_CONTROLS: dict[str, tuple[Control, ...]] = {
         Control(
             defect="added tokens are not counted",
             sees="compared",
-            plant=attribute(inputs, "TextTokenizer", BaseOnly),
+            plant=attribute(inputs, "TextTokenizer", shape_plants.base_only(TextTokenizer)),
         ),
     ),
     ARCH + "006": (
@@ -173,7 +170,7 @@ ARCH_CONTROLS: dict[str, tuple[Control, ...]] = {
         Control(
             defect="entries are counted and ids are not looked at",
             sees="refused as APR226, not as APR621",  # it trains, and only its checkpoint cannot be written
-            plant=attribute(inputs, "TextTokenizer", CountsOnly),
+            plant=attribute(inputs, "TextTokenizer", shape_plants.counts_only(TextTokenizer)),
         ),
         Control(
             defect="the vocabulary is not checked", sees="exited 0|refused as", plant=vocabulary_not_checked

@@ -16,7 +16,6 @@ from apr.model import decoder, load
 from apr.model.initialise import random_decoder
 from apr.stepzero import gates
 from apr.stepzero.gate import not_known
-from apr.tokenizer.engine import TextTokenizer
 from apr.train import certify, certify_tokens, inputs
 from apr.train.errors import VocabularyMismatch
 from contracts.controls.init_plants import attribute, tolerances_off, unheeded
@@ -60,18 +59,6 @@ def repeat(self: Tensor, repeats: int, dim: int | None = None) -> Tensor:
     return self.repeat(1, repeats, 1, 1)
 
 
-def neighbours(x_BNTH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
-    """Rotation of pairs (2i, 2i + 1) where (i, i + H/2) is meant."""
-    half = cos_TH.shape[-1] // 2
-    cos, sin = (table[:, :half].repeat_interleave(2, dim=-1) for table in (cos_TH, sin_TH))
-    turned = torch.stack((-x_BNTH[..., 1::2], x_BNTH[..., 0::2]), dim=-1).flatten(-2)
-    return x_BNTH * cos + turned * sin
-
-
-def no_rotation(x_BNTH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
-    return x_BNTH
-
-
 def sees_the_future(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -79,10 +66,6 @@ def sees_the_future(patch: pytest.MonkeyPatch, scene: Scene) -> None:
         return attend(*arguments, attn_mask=attn_mask)
 
     patch.setattr(torch.nn.functional, "scaled_dot_product_attention", open_to_all)
-
-
-def without_bias(self: Any, x: Tensor) -> Tensor:
-    return torch.nn.functional.linear(x, self.weight.to(x.dtype))
 
 
 def fixed_epsilon(patch: pytest.MonkeyPatch, scene: Scene) -> None:
@@ -101,22 +84,6 @@ def equal_sizes_demanded(patch: pytest.MonkeyPatch, scene: Scene) -> None:
         return size
 
     patch.setattr(inputs.Inputs, "_check_vocabulary", strict)
-
-
-class BaseOnly(TextTokenizer):
-    """Counts the vocabulary without the added tokens above it."""
-
-    def __init__(self, definition: Any) -> None:
-        super().__init__(definition)
-        self.vocab_size, self.max_id = 300, 299
-
-
-class CountsOnly(TextTokenizer):
-    """Takes the number of entries for the bound of the ids."""
-
-    def __init__(self, definition: Any) -> None:
-        super().__init__(definition)
-        self.max_id = self.vocab_size - 1
 
 
 def hashes_not_compared(patch: pytest.MonkeyPatch, scene: Scene) -> None:
