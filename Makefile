@@ -6,11 +6,12 @@ DEV := .venv-dev
 PEERS := .venv-peers
 BENCH_ROUNDS ?= 5
 
-.PHONY: help setup demo test test-live torture check format bench scoreboard lock clean need-python
+.PHONY: help setup demo test test-live contracts contracts-live torture check format bench scoreboard lock clean need-python
 
 help:
 	@echo "make demo       continue the pretraining of a real 135M model (some minutes, 98 MB fetched once)"
-	@echo "make test       all tests that need no large model"
+	@echo "make test       all tests that need no large model, then every claim of contracts/ that is not live"
+	@echo "make contracts  what of contracts/ is borne out by recorded runs, and why it is not more"
 	@echo "make test-live  the long tests on Qwen2.5-Coder-0.5B (491 MB fetched once)"
 	@echo "make check      format, lint, types, import floors, generated docs, contracts"
 	@echo "make torture    runs killed at random moments and resumed, a hundred of them"
@@ -46,9 +47,20 @@ demo: $(VENV)/.done
 
 test: $(DEV)/.done
 	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -m "not live" -n 2 --dist loadfile --durations=10
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv falsify contracts -j 2
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv prove contracts -j 2
+	@$(DEV)/bin/python -m pv status contracts
 
 test-live: $(DEV)/.done
 	@$(DEV)/bin/python -m pytest -m live -s --durations=0
+
+contracts: $(DEV)/.done
+	@$(DEV)/bin/python -m pv status contracts
+
+# What is claimed of real checkpoints, one after the other: some hours, 491 MB fetched once; the evidence is kept in git.
+contracts-live: $(DEV)/.done
+	@$(DEV)/bin/python -m pv falsify contracts --live --only '*-LIVE' --only FALSIFY-APR-PRETRAIN-INIT-006 --minutes 120 \
+	  --have model:qwen2.5-coder-0.5b-instruct --have model:smollm2-135m-instruct
 
 check: $(DEV)/.done
 	@$(DEV)/bin/ruff format --check .
