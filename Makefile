@@ -47,8 +47,8 @@ demo: $(VENV)/.done
 
 test: $(DEV)/.done
 	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -m "not live" -n 2 --dist loadfile --durations=10
-	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv falsify contracts -j 2
-	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv prove contracts -j 2
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv falsify contracts --stale -j 2
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pv prove contracts --stale -j 2
 	@$(DEV)/bin/python -m pv status contracts
 
 test-live: $(DEV)/.done

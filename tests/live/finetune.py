@@ -1,7 +1,7 @@
 """Fine-tune a real checkpoint on Python source, and print by how many standard errors its held-out loss fell.
 
-FALSIFY-APR-PRETRAIN-INIT-FINETUNE-LIVE, whose runner this is, names every value; none has a default here. The difference
-is taken window by window between the checkpoint and what the run made of it, both scored in fp32.
+FALSIFY-APR-PRETRAIN-INIT-FINETUNE-LIVE, whose runner this is, names every value; none has a default here. The
+difference is taken window by window between the checkpoint and what the run made of it, both scored in fp32.
 
     python tests/live/finetune.py --checkpoint=model.apr --num-steps=20 --seq-length=32 --batch-size=1 --lr=1e-3 \
       --warmup-steps=2 --seed=42 --val-tokens=1024

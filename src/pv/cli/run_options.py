@@ -25,11 +25,13 @@ from pv.run.falsify import Order
 from pv.run.needs import DEFAULT_MINUTES, Means
 from pv.run.project import Project
 from pv.run.reading import read_contracts
-from pv.run.select import select
+from pv.run.select import Job, select
 from pv.run.verdict import exit_code
+from pv.status.claim import claim_of
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--only", multiple=True, metavar="ID", help="Only this claim; * and ? stand for characters."),
+    click.option("--stale", is_flag=True, help="Only claims that have not survived since what they watch was touched."),
     click.option("--no-controls", is_flag=True, help="Do not plant the defects; such a run counts for no status."),
     click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="How many at a time."),
     click.option("--have", multiple=True, metavar="NEED", help="Something that is here: network, gpu, model:NAME."),
@@ -53,6 +55,7 @@ class Asked:
     """What was asked on the command line."""
 
     only: Sequence[str]
+    stale: bool
     no_controls: bool
     jobs: int
     have: Sequence[str]
@@ -81,10 +84,14 @@ def run_claims(
     order = Order(
         project=project, means=_means(asked), today=date.today(), with_controls=not asked.no_controls
     )
-    store = None if asked.no_record else asked.evidence or project.root / "evidence"
-    campaign = Campaign(jobs=selection.jobs, order=order, store=store, workers=asked.jobs)
+    place = asked.evidence or project.root / "evidence"
+    jobs = unsettled(selection.jobs, project.root, place) if asked.stale else selection.jobs
+    if not jobs:
+        return _settled(len(selection.jobs), selection.live_left_out, read.unread, asked)
+    store = None if asked.no_record else place
+    campaign = Campaign(jobs=jobs, order=order, store=store, workers=asked.jobs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a runner does not outlive pv
-    with Progress(len(selection.jobs)) as progress:
+    with Progress(len(jobs)) as progress:
         results = carry_out(campaign, progress)
     code = exit_code(results)
     if read.unread and code == EXIT_OK:
@@ -94,6 +101,28 @@ def run_claims(
         return code
     print(failures(results), end="", file=sys.stderr)
     print(verdict_table(results, selection.live_left_out, read.unread))
+    return code
+
+
+def unsettled(jobs: Sequence[Job], root: Path, store: Path) -> tuple[Job, ...]:
+    """The claims among some that have no run that counts, or none that they survived.
+
+    Args:
+        jobs: to choose from.
+        root: of the project.
+        store: where evidence lies.
+    """
+    return tuple(job for job in jobs if not claim_of(*job, root, store).survived)
+
+
+def _settled(count: int, live_left_out: int, unread: Sequence[tuple[str, str]], asked: Asked) -> int:
+    """Say that nothing is left to run, because all have survived; an unread file is still no answer."""
+    code = EXIT_NO_ANSWER if unread else EXIT_OK
+    if asked.output_format == "json":
+        print(verdict_json([], live_left_out, unread, code))
+    else:
+        print(f"all {count} claim(s) have survived since what they watch was last touched")
+        print("".join(f"{path} was not read: {reason}\n" for path, reason in unread), end="")
     return code
 
 

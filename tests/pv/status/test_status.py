@@ -48,6 +48,16 @@ def test_every_status_in_turn(trial: Trial) -> None:
     assert seen == ["PARTIAL_ALGORITHM_LEVEL", "FUNCTIONAL", "DISCHARGED"]
 
 
+def test_only_what_is_not_settled_is_run_again(survived: Trial) -> None:
+    survived.claim("SPLIT-FAL-2", FAST, BREAKS)
+    chosen = survived.falsify("--stale")
+    assert ([row["id"] for row in chosen.json["results"]], chosen.code) == (["SPLIT-FAL-2"], 0)
+    nothing = survived.falsify("--stale")
+    assert (nothing.json["results"], nothing.code) == ([], 0)
+    survived.change("src/split/__init__.py", "LIMIT = 10", "LIMIT = 20")
+    assert len(survived.falsify("--stale").json["results"]) == 2
+
+
 def test_without_a_live_falsifier_nothing_is_discharged(survived: Trial) -> None:
     held = _contract(survived.status())
     assert held["status"] == "FUNCTIONAL"
