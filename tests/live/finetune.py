@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -119,7 +120,9 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "steps": record["steps"],
         "outcome": record["outcome"],
         "grade": record["certificate"]["grade"],
+        "seed": asked.seed,
         "step0": record["certificate"]["step0"],
+        "inputs": record["certificate"]["inputs"],
         "tokens_per_sec": record.get("tokens_per_sec"),
         "train_loss": curve(folder / "run"),
         "sample_before": generate_text(model, PROMPT, max_new_tokens=SAMPLE_TOKENS)["text"],
@@ -129,7 +132,11 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="apr-finetune-") as folder:
-        print(json.dumps(measured(arguments(), Path(folder))))
+        text = json.dumps(measured(arguments(), Path(folder)))
+    if told := os.environ.get("PV_REPORT"):  # what is put there becomes part of the evidence
+        with Path(told).open("a") as stream:
+            stream.write(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

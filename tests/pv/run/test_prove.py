@@ -179,3 +179,9 @@ def test_what_crosshair_says(
     proving.proof("A", f'{{crosshair: "split.proofs:{target}"}}')
     done = proving.prove()
     assert (done.verdict("A"), done.row("A")["grade"], done.code) == (verdict, grade, code), done.row("A")
+
+
+def test_a_proof_may_stand_among_the_tests(trial: Trial) -> None:
+    (trial.root / "tests" / "beside.py").write_text(PROOFS)
+    trial.proof("SPLIT-PRF-1", "{exhaustive: 'beside:has_a_side', domain: 'beside:cases', size: 100}")
+    assert trial.prove("--no-controls").row("SPLIT-PRF-1")["verdict"] == "survived"
