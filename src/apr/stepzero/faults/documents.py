@@ -65,12 +65,17 @@ def _earlier(numbers: np.ndarray) -> np.ndarray:
 
 
 def _of_the_batch_before(original: Any) -> Any:
-    kept: list[Any] = []
+    """A buffer that is filled after it was used; at first it holds a boundary in the middle, of another run."""
+    kept: list[Tensor] = []
 
     def next_batch(self: Any) -> Any:
         batch = original(self)
+        if batch.documents_BT is None:
+            return batch
         kept.append(batch.documents_BT)
-        return replace(batch, documents_BT=kept[-2]) if len(kept) > 1 else batch
+        middle = torch.arange(batch.documents_BT.shape[1]) >= batch.documents_BT.shape[1] // 2
+        stale = kept[-2] if len(kept) > 1 else middle.to(torch.int32).expand_as(batch.documents_BT)
+        return replace(batch, documents_BT=stale)
 
     return next_batch
 
