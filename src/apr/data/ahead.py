@@ -6,9 +6,12 @@ order is that of reading, and what was known of the reader behind each batch com
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+_AHEAD = 2  # so that the engine has the next batch while the sample of the last is compared
 
 _Batch = TypeVar("_Batch")
 _Encoded = TypeVar("_Encoded")
@@ -31,14 +34,12 @@ def encoded_ahead(
     Raises:
         What reading or encoding raises; an error in reading may come before the batch in front of it is handed out.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
-        waiting = None
+    with ThreadPoolExecutor(max_workers=_AHEAD, thread_name_prefix="encode") as pool:
+        waiting: deque[tuple[_Batch, _Stand, Future[_Encoded]]] = deque()
         for batch in batches:
-            coming = (batch, stand(), pool.submit(encode, batch))
-            if waiting is not None:
-                before, stood, encoded = waiting
+            waiting.append((batch, stand(), pool.submit(encode, batch)))
+            if len(waiting) > _AHEAD:
+                before, stood, encoded = waiting.popleft()
                 yield before, encoded.result(), stood
-            waiting = coming
-        if waiting is not None:
-            before, stood, encoded = waiting
+        for before, stood, encoded in waiting:
             yield before, encoded.result(), stood

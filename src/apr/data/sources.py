@@ -109,8 +109,8 @@ def corpus_files(sources: Sequence[Source], glob: str) -> list[CorpusFile]:
         path = source.path
         if path.is_dir():
             files += [
-                _corpus_file(found, index, name=found.relative_to(path).as_posix(), is_named=False)
-                for found in _folder_files(path, glob)
+                _corpus_file(found, index, name=name, is_named=False)
+                for name, found in _folder_files(path, glob)
             ]
         elif path.exists():
             files.append(_corpus_file(path, index, name=path.name, is_named=True))
@@ -138,7 +138,8 @@ def _as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
 
 
-def _folder_files(folder: Path, glob: str) -> list[Path]:
+def _folder_files(folder: Path, glob: str) -> list[tuple[str, Path]]:
+    """The files of a folder that a pattern names, with their names in it, in the order of these."""
     _require_readable(folder)
     try:
         found = set(folder.glob(glob))
@@ -148,7 +149,12 @@ def _folder_files(folder: Path, glob: str) -> list[Path]:
     files = [path for path in found if path.is_file() or (path.is_symlink() and not path.exists())]
     if not files:
         raise GlobMatchesNothing(folder=str(folder), glob=glob)
-    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    return sorted((path.as_posix()[_num_leading(folder) :], path) for path in files)
+
+
+def _num_leading(folder: Path) -> int:
+    """Characters in front of a name in the paths of a folder's files: Path.relative_to, asked of each, takes longer."""
+    return len((folder / "_").as_posix()) - 1
 
 
 def _require_readable(folder: Path) -> None:
