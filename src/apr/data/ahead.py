@@ -1,4 +1,4 @@
-"""Encode the next batch while the last one is hashed and written.
+"""Encode the next batches while the last one is hashed and written.
 
 Reading, hashing and writing hold one core; an engine that runs without Python's lock has the others meanwhile. The
 order is that of reading, and what was known of the reader behind each batch comes with it, as it has read on.
@@ -21,15 +21,15 @@ _Stand = TypeVar("_Stand")
 def encoded_ahead(
     batches: Iterable[_Batch], encode: Callable[[_Batch], _Encoded], stand: Callable[[], _Stand]
 ) -> Iterator[tuple[_Batch, _Encoded, _Stand]]:
-    """Encode batches in a thread of their own, one ahead of the caller.
+    """Encode batches in threads of their own, two ahead of the caller.
 
     Args:
         batches: read here, in the caller's thread.
-        encode: called in the other thread, for one batch at a time.
+        encode: called in another thread, for two batches at a time.
         stand: called here right after a batch was read.
 
     Returns:
-        Each batch with what `encode` and `stand` gave for it; two batches are in memory at a time.
+        Each batch with what `encode` and `stand` gave for it; three batches are in memory at a time.
 
     Raises:
         What reading or encoding raises; an error in reading may come before the batch in front of it is handed out.

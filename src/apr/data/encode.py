@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -204,6 +205,8 @@ class _Encoding:
             replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
         )
         with ExitStack() as stack:
+            gc.freeze()  # the list of the files is long, and holds no cycles to be looked for again and again
+            stack.callback(gc.unfreeze)
             assembly = stack.enter_context(Assembly(self._out, layout, journal.assembly if journal else None))
             if self._options.dedup != "none":
                 state = journal.dedup if journal else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,27 +141,36 @@ def _as_text(name: str) -> str:
 
 def _folder_files(folder: Path, glob: str) -> list[tuple[str, Path]]:
     """The files of a folder that a pattern names, with their names in it, in the order of these."""
-    _require_readable(folder)
+    deep, _, pattern = glob.rpartition("/")
+    found = _walked(folder, pattern) if deep == "**" and pattern not in ("", "**") else _globbed(folder, glob)
+    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
+    names = [name for name, path in found if os.path.isfile(path) or not os.path.exists(path)]
+    if not names:
+        raise GlobMatchesNothing(folder=str(folder), glob=glob)
+    return [(name, folder / name) for name in sorted(names)]
+
+
+def _walked(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    """What Path.glob finds for `**/pattern`, folders left out, in one pass; it would need two, see `_globbed`."""
+    num_leading = len(os.path.join(folder, ""))
+    for root, _, names in os.walk(folder, onerror=_refuse):
+        for name in fnmatch.filter(names, pattern):
+            path = os.path.join(root, name)
+            yield path[num_leading:], path
+
+
+def _globbed(folder: Path, glob: str) -> Iterator[tuple[str, str]]:
+    for _ in os.walk(
+        folder, onerror=_refuse
+    ):  # Path.glob passes over folders that it may not enter without a word
+        pass
     try:
         found = set(folder.glob(glob))
     except (ValueError, NotImplementedError) as error:
         raise BadOption(option="--glob", value=repr(glob), limit="a relative file pattern") from error
-    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
-    files = [path for path in found if path.is_file() or (path.is_symlink() and not path.exists())]
-    if not files:
-        raise GlobMatchesNothing(folder=str(folder), glob=glob)
-    return sorted((path.as_posix()[_num_leading(folder) :], path) for path in files)
+    for path in found:
+        yield path.relative_to(folder).as_posix(), str(path)
 
 
-def _num_leading(folder: Path) -> int:
-    """Characters in front of a name in the paths of a folder's files: Path.relative_to, asked of each, takes longer."""
-    return len((folder / "_").as_posix()) - 1
-
-
-def _require_readable(folder: Path) -> None:
-    # Path.glob passes over folders that it may not enter without a word.
-    def refuse(error: OSError) -> None:
-        raise CannotRead(path=str(error.filename), reason=error.strerror or str(error)) from error
-
-    for _ in os.walk(folder, onerror=refuse):
-        pass
+def _refuse(error: OSError) -> None:
+    raise CannotRead(path=str(error.filename), reason=error.strerror or str(error)) from error
