@@ -19,17 +19,17 @@ def test_batches_come_in_order_with_where_reading_stood():
     assert found == [(number, number * 10, list(range(number + 1))) for number in range(5)]
 
 
-def test_the_next_batch_is_encoded_while_the_last_is_in_use():
-    begun = [threading.Event() for _ in range(3)]
+def test_the_next_two_batches_are_encoded_while_the_last_is_in_use():
+    begun = [threading.Event() for _ in range(5)]
 
     def encode(number):
         begun[number].set()
         return number
 
-    for number, _, _ in encoded_ahead(range(3), encode, lambda: None):
-        if number < 2:
-            assert begun[number + 1].wait(timeout=30)
-        assert not any(event.is_set() for event in begun[number + 2 :])
+    for number, _, _ in encoded_ahead(range(5), encode, lambda: None):
+        for event in begun[number + 1 : number + 3]:
+            assert event.wait(timeout=30)
+        assert not any(event.is_set() for event in begun[number + 3 :])
 
 
 @pytest.mark.parametrize("wrong", range(3))

@@ -1,4 +1,4 @@
-"""Encode the next batch while the last one is hashed and written.
+"""Encode the next batches while the last one is hashed and written.
 
 Reading, hashing and writing hold one core; an engine that runs without Python's lock has the others meanwhile. The
 order is that of reading, and what was known of the reader behind each batch comes with it, as it has read on.
@@ -6,9 +6,12 @@ order is that of reading, and what was known of the reader behind each batch com
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+_AHEAD = 2  # so that the engine has the next batch while the sample of the last is compared
 
 _Batch = TypeVar("_Batch")
 _Encoded = TypeVar("_Encoded")
@@ -18,27 +21,25 @@ _Stand = TypeVar("_Stand")
 def encoded_ahead(
     batches: Iterable[_Batch], encode: Callable[[_Batch], _Encoded], stand: Callable[[], _Stand]
 ) -> Iterator[tuple[_Batch, _Encoded, _Stand]]:
-    """Encode batches in a thread of their own, one ahead of the caller.
+    """Encode batches in threads of their own, two ahead of the caller.
 
     Args:
         batches: read here, in the caller's thread.
-        encode: called in the other thread, for one batch at a time.
+        encode: called in another thread, for two batches at a time.
         stand: called here right after a batch was read.
 
     Returns:
-        Each batch with what `encode` and `stand` gave for it; two batches are in memory at a time.
+        Each batch with what `encode` and `stand` gave for it; three batches are in memory at a time.
 
     Raises:
         What reading or encoding raises; an error in reading may come before the batch in front of it is handed out.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
-        waiting = None
+    with ThreadPoolExecutor(max_workers=_AHEAD, thread_name_prefix="encode") as pool:
+        waiting: deque[tuple[_Batch, _Stand, Future[_Encoded]]] = deque()
         for batch in batches:
-            coming = (batch, stand(), pool.submit(encode, batch))
-            if waiting is not None:
-                before, stood, encoded = waiting
+            waiting.append((batch, stand(), pool.submit(encode, batch)))
+            if len(waiting) > _AHEAD:
+                before, stood, encoded = waiting.popleft()
                 yield before, encoded.result(), stood
-            waiting = coming
-        if waiting is not None:
-            before, stood, encoded = waiting
+        for before, stood, encoded in waiting:
             yield before, encoded.result(), stood

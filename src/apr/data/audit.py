@@ -107,8 +107,8 @@ def checked_ids(ids: Ids, vocab_size: int, origin: str) -> np.ndarray:
     # As u32 a negative id would wrap around; where it is that already, nothing was negative.
     is_unsigned = isinstance(ids, np.ndarray) and ids.dtype == np.uint32
     wide: np.ndarray = np.asarray(ids, dtype=np.uint32 if is_unsigned else np.int64)
-    outside = (wide < 0) | (wide >= vocab_size)
-    if outside.any():
+    if wide.size and (wide.max() >= vocab_size or (not is_unsigned and wide.min() < 0)):
+        outside = (wide < 0) | (wide >= vocab_size)
         raise TokenIdTooLarge(origin=origin, token_id=int(wide[outside][0]), vocab_size=vocab_size)
     return wide.astype(np.uint32, copy=False)
 

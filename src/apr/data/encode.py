@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -204,6 +205,8 @@ class _Encoding:
             replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
         )
         with ExitStack() as stack:
+            gc.freeze()  # the list of the files is long, and holds no cycles to be looked for again and again
+            stack.callback(gc.unfreeze)
             assembly = stack.enter_context(Assembly(self._out, layout, journal.assembly if journal else None))
             if self._options.dedup != "none":
                 state = journal.dedup if journal else None
@@ -343,14 +346,15 @@ def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
 
 def _require_apart(out: Path, reader: CorpusReader) -> None:
     # Shards must neither be read as text by the next run nor stand where --force would remove a corpus.
-    folder = os.path.realpath(out)  # unlike Path.resolve it takes a loop of links as it is
-    real_parents: dict[Path, str] = {}  # resolving each file's whole path would ask the disk ten times a file
+    inside = os.path.join(os.path.realpath(out), "")  # unlike Path.resolve it takes a loop of links as it is
+    real_parents: dict[str, str] = {}  # resolving each file's whole path would ask the disk ten times a file
     for file in reader.files:
-        parent = file.path.parent
+        parent, name = os.path.split(file.path)
         if parent not in real_parents:
             real_parents[parent] = os.path.realpath(parent)
-        path = os.path.join(real_parents[parent], file.path.name)
-        if Path(os.path.realpath(path) if os.path.islink(path) else path).is_relative_to(folder):
+        real = os.path.join(real_parents[parent], name)
+        real = os.path.realpath(real) if os.path.islink(real) else real
+        if f"{real}{os.sep}".startswith(inside):
             raise BadOption(
                 option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
             )

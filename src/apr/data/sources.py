@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +110,8 @@ def corpus_files(sources: Sequence[Source], glob: str) -> list[CorpusFile]:
         path = source.path
         if path.is_dir():
             files += [
-                _corpus_file(found, index, name=found.relative_to(path).as_posix(), is_named=False)
-                for found in _folder_files(path, glob)
+                _corpus_file(found, index, name=name, is_named=False)
+                for name, found in _folder_files(path, glob)
             ]
         elif path.exists():
             files.append(_corpus_file(path, index, name=path.name, is_named=True))
@@ -138,23 +139,38 @@ def _as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
 
 
-def _folder_files(folder: Path, glob: str) -> list[Path]:
-    _require_readable(folder)
+def _folder_files(folder: Path, glob: str) -> list[tuple[str, Path]]:
+    """The files of a folder that a pattern names, with their names in it, in the order of these."""
+    deep, _, pattern = glob.rpartition("/")
+    found = _walked(folder, pattern) if deep == "**" and pattern not in ("", "**") else _globbed(folder, glob)
+    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
+    names = [name for name, path in found if os.path.isfile(path) or not os.path.exists(path)]
+    if not names:
+        raise GlobMatchesNothing(folder=str(folder), glob=glob)
+    return [(name, folder / name) for name in sorted(names)]
+
+
+def _walked(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    """What Path.glob finds for `**/pattern`, folders left out, in one pass; it would need two, see `_globbed`."""
+    num_leading = len(os.path.join(folder, ""))
+    for root, _, names in os.walk(folder, onerror=_refuse):
+        for name in fnmatch.filter(names, pattern):
+            path = os.path.join(root, name)
+            yield path[num_leading:], path
+
+
+def _globbed(folder: Path, glob: str) -> Iterator[tuple[str, str]]:
+    for _ in os.walk(
+        folder, onerror=_refuse
+    ):  # Path.glob passes over folders that it may not enter without a word
+        pass
     try:
         found = set(folder.glob(glob))
     except (ValueError, NotImplementedError) as error:
         raise BadOption(option="--glob", value=repr(glob), limit="a relative file pattern") from error
-    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
-    files = [path for path in found if path.is_file() or (path.is_symlink() and not path.exists())]
-    if not files:
-        raise GlobMatchesNothing(folder=str(folder), glob=glob)
-    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    for path in found:
+        yield path.relative_to(folder).as_posix(), str(path)
 
 
-def _require_readable(folder: Path) -> None:
-    # Path.glob passes over folders that it may not enter without a word.
-    def refuse(error: OSError) -> None:
-        raise CannotRead(path=str(error.filename), reason=error.strerror or str(error)) from error
-
-    for _ in os.walk(folder, onerror=refuse):
-        pass
+def _refuse(error: OSError) -> None:
+    raise CannotRead(path=str(error.filename), reason=error.strerror or str(error)) from error

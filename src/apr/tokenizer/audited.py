@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class AuditedTokenizer:
         self._reference = reference
         self._fast = engine
         self.engine = EngineRecord(name=engine.name, version=engine.version, audited_share=AUDITED_SHARE)
+        self._counting = Lock()
         self.num_documents = 0
         self.num_audited = 0
 
@@ -86,8 +88,9 @@ class AuditedTokenizer:
         judge(self._fast, self._reference, batch, [found[index] for index in short], where=where)
         excerpts = [_excerpt(texts[index]) for index in chosen if index not in short]
         require_equal(self._fast, self._reference, excerpts, where=where)
-        self.num_documents += len(texts)
-        self.num_audited += len(chosen)
+        with self._counting:  # several batches may be encoded at once
+            self.num_documents += len(texts)
+            self.num_audited += len(chosen)
         return found
 
     def decode(self, ids: Ids) -> str:
