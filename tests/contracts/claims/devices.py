@@ -13,6 +13,7 @@ import torch
 import apr
 from apr.train import certify, pretrain
 from apr.train import run as run_module
+from apr.train.ranks import Ranks
 from contracts.claims.start import kept
 from contracts.scene import Scene, require_success, watch_allocations
 
@@ -63,9 +64,10 @@ BUILDERS = {"model/load.py", "model/initialise.py", "workflows/importing.py"}
 
 
 # Who may read a file's tensors: the loader; step zero to hash what it must find; its rehearsal to take an update back;
-# and `apr falsify`, to write them as another program's folder.
+# `apr verify` to merge an adapter again; and `apr falsify`, to write them as another program's folder.
 READERS = {
-    *("model/load.py", "train/certify_weights.py", "train/certify_update.py", "workflows/falsify_scene.py")
+    *("model/load.py", "train/certify_weights.py", "train/certify_update.py"),
+    *("workflows/falsify_scene.py", "workflows/verify_subset.py"),
 }
 
 
@@ -108,5 +110,6 @@ class StubCompute:
 
     device: Any = field(default_factory=lambda: CudaInName("cpu"))
     dtype: torch.dtype = torch.float32
+    ranks: Ranks = field(default_factory=Ranks)
     note: str = ""
     dtype_name: str = "fp32"
