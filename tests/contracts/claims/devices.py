@@ -12,6 +12,8 @@ import torch
 
 import apr
 from apr.train import certify, pretrain
+from apr.train import run as run_module
+from apr.train.ranks import Ranks
 from contracts.claims.start import kept
 from contracts.scene import Scene, require_success, watch_allocations
 
@@ -62,9 +64,10 @@ BUILDERS = {"model/load.py", "model/initialise.py", "workflows/importing.py"}
 
 
 # Who may read a file's tensors: the loader; step zero to hash what it must find; its rehearsal to take an update back;
-# and `apr falsify`, to write them as another program's folder.
+# `apr falsify`, to write them as another program's folder; and `apr verify`, to repeat a merge of adapters.
 READERS = {
-    *("model/load.py", "train/certify_weights.py", "train/certify_update.py", "workflows/falsify_scene.py")
+    *("model/load.py", "train/certify_weights.py", "train/certify_update.py", "workflows/falsify_scene.py"),
+    "workflows/verify_subset.py",
 }
 
 
@@ -85,9 +88,9 @@ def stub_device_gets_the_files_weights(scene: Scene) -> None:
     """CUDA-001: a run on a device that calls itself CUDA starts from the same bytes as one on the CPU."""
     starts: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "certify", kept(pretrain.certify, starts))
+        patch.setattr(run_module, "certify", kept(run_module.certify, starts))
         require_success(scene.pretrain("--init", scene.learned))
-        patch.setattr(pretrain, "resolve_compute", lambda device, dtype: StubCompute())
+        patch.setattr(pretrain, "resolve_compute", lambda device, dtype, ranks: StubCompute())
         require_success(scene.pretrain("--init", scene.learned, "--device", "cuda"))
     cpu, stub = (start.decoder.state_dict() for start in starts)
     assert cpu.keys() == stub.keys()
@@ -109,3 +112,4 @@ class StubCompute:
     dtype: torch.dtype = torch.float32
     note: str = ""
     dtype_name: str = "fp32"
+    ranks: Ranks = field(default_factory=Ranks)

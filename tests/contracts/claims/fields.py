@@ -15,7 +15,7 @@ from apr.arch.errors import ConfigFieldMissing, ConfigValueBad
 from apr.model import decoder as decoder_module
 from apr.model.decoder import Decoder, RMSNorm
 from apr.model.errors import SequenceTooLong
-from apr.train import pretrain
+from apr.train import run as run_module
 from contracts.claims.presets import differing
 from contracts.claims.start import kept
 from contracts.scene import UNUSUAL, Scene, foreign_keys, require_refusal, write_foreign
@@ -91,7 +91,7 @@ def every_field_is_the_files(scene: Scene) -> None:
         path = make_model(scene.new("varied.apr"), config, oracle="transformers", tokenizer=scene.tokenizer)
         starts: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pretrain, "certify", kept(pretrain.certify, starts))
+            patch.setattr(run_module, "certify", kept(run_module.certify, starts))
             run = scene.pretrain("--init", path)
         assert run.code == 0, f"{name} varied: exit code {run.code}: {run.stderr[-300:]}"
         expected = {field: getattr(config, field) for field in VARIED}

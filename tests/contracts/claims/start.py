@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from apr.aprfile.keys import OWN_KEY
 from apr.aprfile.reader import open_apr
 from apr.stepzero.errors import StepZeroRefused
-from apr.train import certify, pretrain
+from apr.train import certify
+from apr.train import run as run_module
 from contracts.scene import Run, Scene, require_success
 
 REFERENCE_TOLERANCE = 1e-3  # nats
@@ -72,7 +73,7 @@ def optimizer_is_fresh(scene: Scene) -> None:
     for init in (scene.learned, scene.trained_checkpoint):
         starts, order = [], []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pretrain, "certify", kept(pretrain.certify, starts))
+            patch.setattr(run_module, "certify", kept(run_module.certify, starts))
             for name in ("load_decoder", "build_optimizer"):
                 patch.setattr(certify, name, logged(getattr(certify, name), name, order))
             run = require_success(scene.pretrain("--init", init))

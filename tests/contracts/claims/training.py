@@ -20,6 +20,7 @@ from apr.base.files import read_json, sha256_file
 from apr.data.batches import BatchStream
 from apr.evals.loss import EvalLoss
 from apr.train import certify, loop, pretrain
+from apr.train import run as run_module
 from apr.train.errors import LossDiverged, NotFinite, TooFewWindows
 from apr.train.ledger import Ledger
 from apr.train.plan import resolve
@@ -263,7 +264,7 @@ def the_file_is_what_is_in_memory(scene: Scene) -> None:
         return original(decoder, *given, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "updates", kept)
+        patch.setattr(run_module, "updates", kept)
         run = ran(scene)
     with open_apr(run.path / "ckpt/epoch-002.apr") as file:
         for name, value in live[0].named_parameters():

@@ -22,6 +22,7 @@ from apr.train import (
     pretrain,
     state,
 )
+from apr.train import run as run_module
 from apr.train.errors import LossDiverged, NotFinite
 from apr.train.run_dir import RunDir
 from contracts.claims import training
@@ -274,7 +275,7 @@ def _clipped_by_tensor(original: Any) -> Any:
 
 TRAINING_CONTROLS: Mapping[str, Sequence[Control]] = {
     _PREFIX + "001": (
-        control("the logged rate is the plan's peak", "another lr", wrapped(pretrain, "_log_update", _logged_peak)),
+        control("the logged rate is the plan's peak", "another lr", wrapped(run_module, "_log_update", _logged_peak)),
         control("the utilisation of a GPU is invented", "invented",
                 wrapped(RunDir, "append_metrics", _invented_utilisation)),
         control("the logged norm is that after clipping", "grad_norm|update.slope",
@@ -329,9 +330,9 @@ TRAINING_CONTROLS: Mapping[str, Sequence[Control]] = {
         control("a batch is read twice", "APR614|APR664|windows were read",
                 wrapped(certify, "BatchStream", _read_twice)),
         control("one step less is made", "APR614|steps were made|windows were read",
-                wrapped(pretrain, "updates", _one_step(-1))),
+                wrapped(run_module, "updates", _one_step(-1))),
         control("one step more is made", "APR614|steps were made|exhausted|windows were read",
-                wrapped(pretrain, "updates", _one_step(1))),
+                wrapped(run_module, "updates", _one_step(1))),
     ),
     _PREFIX + "013": (
         control("a tensor is saved as it was before", "APR613", wrapped(checkpoint, "_producer", _stale)),
