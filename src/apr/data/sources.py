@@ -142,7 +142,8 @@ def _as_text(name: str) -> str:
 def _folder_files(folder: Path, glob: str) -> list[tuple[str, Path]]:
     """The files of a folder that a pattern names, with their names in it, in the order of these."""
     deep, _, pattern = glob.rpartition("/")
-    found = _walked(folder, pattern) if deep == "**" and pattern not in ("", "**") else _globbed(folder, glob)
+    is_simple = deep == "**" and pattern != "" and "**" not in pattern
+    found = _walked(folder, pattern) if is_simple else _globbed(folder, glob)
     # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
     names = [name for name, path in found if os.path.isfile(path) or not os.path.exists(path)]
     if not names:
@@ -160,9 +161,8 @@ def _walked(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
 
 
 def _globbed(folder: Path, glob: str) -> Iterator[tuple[str, str]]:
-    for _ in os.walk(
-        folder, onerror=_refuse
-    ):  # Path.glob passes over folders that it may not enter without a word
+    # Path.glob passes over folders that it may not enter without a word.
+    for _ in os.walk(folder, onerror=_refuse):
         pass
     try:
         found = set(folder.glob(glob))
