@@ -21,6 +21,7 @@ from apr.data.errors import (
     RecordNotJson,
     TextNotUtf8,
 )
+from apr.data.sources import Source, corpus_files
 
 # A byte-order mark, both newlines, a tab, a zero byte, a non-character, letters beyond the basic plane.
 AWKWARD = "\ufeffa\r\nb\rc\n\n\td\x00\uffff\U0001f600 \u0645\u0631\u062d\u0628\u0627 e"
@@ -233,3 +234,28 @@ def test_what_is_not_there_is_refused(tmp_path):
     expected_error(BadOption, tmp_path, glob="")
     expected_error(BadOption, tmp_path, glob="/etc/*")
     expected_error(BadOption, tmp_path, on_bad="ignore")
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.py", "a?.py", "[!a]*.py", ".*", "x**", "no-such"])
+def test_a_folder_is_listed_as_path_glob_lists_it(tmp_path, pattern):
+    """One walk stands for Path.glob("**/..."), which says nothing of folders that it may not enter."""
+    for name in ("a.py", "ab.py", ".hidden.py", "deep/.also/ac.py", "deep/b.txt", "deep/folder.py/inner.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "linked").symlink_to(tmp_path / "deep")
+    (tmp_path / "link.py").symlink_to(tmp_path / "a.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    source = [Source(path=tmp_path)]
+    try:
+        expected = sorted(
+            p.relative_to(tmp_path).as_posix() for p in tmp_path.glob(f"**/{pattern}") if p.is_file()
+        )
+    except ValueError:
+        with pytest.raises(BadOption):
+            corpus_files(source, f"**/{pattern}")
+        return
+    if not expected:
+        with pytest.raises(GlobMatchesNothing):
+            corpus_files(source, f"**/{pattern}")
+        return
+    assert [file.name for file in corpus_files(source, f"**/{pattern}")] == expected

@@ -153,7 +153,7 @@ def under_limit(num_bytes: int) -> Callable[..., Outcome]:
 
 
 # Enough for the first files and not for the ones that matter; 0 stops at the first byte.
-@pytest.mark.parametrize("num_bytes", [0, 2_000])
+@pytest.mark.parametrize("num_bytes", [0, 3_500])
 @pytest.mark.parametrize("command", ["pretrain", "encode", "tokenizer"])
 def test_a_disk_that_is_full_from_the_start(
     tmp_path: Path, tiny_apr: Path, tiny_shards: Path, command: str, num_bytes: int
@@ -161,7 +161,7 @@ def test_a_disk_that_is_full_from_the_start(
     arguments = writers(tmp_path, tiny_apr, tiny_shards, tmp_path / "out")[command]
     leaves = (
         ("out", "out/inputs.json", "out/log.txt", "out/plan.json")
-        if (command, num_bytes) == ("pretrain", 2_000)
+        if (command, num_bytes) == ("pretrain", 3_500)
         else ()
     )
     says = {

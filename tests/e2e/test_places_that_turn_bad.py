@@ -6,11 +6,13 @@ jump in tests/train/test_resumed_runs.py; a disk too small from the start in tes
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -122,34 +124,45 @@ def test_a_disk_that_fills_up_after_a_checkpoint(
     assert timeless(folder / "run") == metrics
 
 
+def refused_writes(folder: Path) -> threading.Event:
+    """While the event is set, this process is refused every write below a folder, as a read-only disk refuses it.
+
+    For where nothing may be mounted; permissions would not bind root.
+    """
+    closed = threading.Event()
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if not closed.is_set() or not arguments or not str(arguments[0]).startswith(str(folder)):
+            return
+        for_writing = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if for_writing or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(arguments[0]))
+
+    sys.addaudithook(refuse)  # stays, and does nothing more, when the event is cleared
+    return closed
+
+
 def test_a_disk_that_becomes_read_only(
     disk: tuple[Path, bool], tiny_apr: Path, tiny_shards: Path, metrics: list[dict[str, Any]]
 ) -> None:
     """As a file system does that has met an error."""
     folder, is_mounted = disk
-    if not is_mounted and os.geteuid() == 0:
-        pytest.skip("permissions do not bind root, and nothing may be mounted here")
-
     run_dir = folder / "run"
+    closed = refused_writes(run_dir) if not is_mounted else None
 
     def locked() -> None:
-        if (
-            is_mounted
-        ):  # a second view of the folder: the first cannot be locked while the run holds a file in it
-            assert command("mount", "--bind", run_dir, run_dir)
-            assert command("mount", "-o", "remount,bind,ro", run_dir)
-        else:
-            modes(0o555)
+        if closed is not None:
+            closed.set()
+            return
+        # A second view of the folder: the first cannot be locked while the run holds a file in it.
+        assert command("mount", "--bind", run_dir, run_dir)
+        assert command("mount", "-o", "remount,bind,ro", run_dir)
 
     def open_again() -> None:
-        if is_mounted:
-            assert command("umount", run_dir)
+        if closed is not None:
+            closed.clear()
         else:
-            modes(0o755)
-
-    def modes(mode: int) -> None:
-        for path in (run_dir / "ckpt", run_dir / "state", run_dir):
-            path.chmod(mode)
+            assert command("umount", run_dir)
 
     error = turned(run_dir, tiny_apr, tiny_shards, locked, open_again)
     assert error.id == "APR103"

@@ -19,7 +19,7 @@ from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.gate import GateResult
 from apr.stepzero.registry import BY_ID
 from apr.tokenizer import special
-from apr.train import checkpoint, inputs, pretrain
+from apr.train import checkpoint, inputs, run
 from apr.workflows import falsify_plant, importing
 from apr.workflows.falsify_plant import run_fault
 from apr.workflows.falsify_scene import Scene
@@ -108,7 +108,7 @@ CHECKS: dict[str, tuple[str, Switch]] = {
         "shards.greater-id",
         checks_off((inputs.Inputs, "_check_dataset", whatever), gate_id="tokens.ids"),
     ),
-    "run.steps": ("order.tokens-missed", checks_off((pretrain._Run, "_require_all_consumed", whatever))),
+    "run.steps": ("order.tokens-missed", checks_off((run.Run, "_require_all_consumed", whatever))),
     "checkpoint.saved": (
         "checkpoint.stale-tensor",
         checks_off((checkpoint.np, "array_equal", lambda left, right: True)),

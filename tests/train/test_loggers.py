@@ -21,7 +21,7 @@ from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
-from apr.workflows.verifying import verify
+from killing import Killed, dies, noes
 from tiny import read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,10 +29,6 @@ QUICK: dict[str, Any] = {
     "num_steps": 7, "batch_size": 2, "seq_length": 32, "steps_per_epoch": 3,
     "val_tokens": 256, "device": "cpu", "dtype": "fp32", "lr": 1e-3, "warmup_steps": 2,
 }  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
 
 
 class Listed:
@@ -229,10 +225,6 @@ def weights(run_dir: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(run_dir.glob("ckpt/*.apr"))]
 
 
-def noes(run_dir: Path) -> list[str]:
-    return [check["id"] for check in verify(run_dir)["checks"] if check["verdict"] == "no"]
-
-
 def test_a_logger_gets_what_metrics_and_validations_say(
     spec: Callable[..., RunSpec], plain: Path, tmp_path: Path, backends: dict[str, Any]
 ) -> None:
@@ -300,7 +292,7 @@ def test_a_resumed_run_brings_what_the_backend_lacks(
     """Killed after step 5, it goes on after step 3: the backend then has every step once, whatever it had."""
     run_dir, seen = tmp_path / "run", []
     backends["wandb"] = lambda run: seen.append(run) or Listed()
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(run_dir, "wandb", save="blocking"), KillAt(5))
     backend = Listed(last_step=there)
     backends["wandb"] = lambda run: seen.append(run) or backend
@@ -326,10 +318,10 @@ def test_a_resume_may_name_others_or_none(
 ) -> None:
     run_dir = tmp_path / "run"
     backends["wandb"] = lambda run: Listed()
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(run_dir, "wandb", save="blocking"), KillAt(5))
     id = read_json(run_dir / "loggers.json")["id"]
-    with pytest.raises(Killed):
+    with dies():
         pretrain(RunSpec(run_dir=run_dir, resume=True, log=("none",)), KillAt(5))
     assert read_json(run_dir / "loggers.json") == {"format": "apr-loggers-1", "id": id, "names": ["none"]}
     assert pretrain(RunSpec(run_dir=run_dir, resume=True), Silent())["loggers"] == []
@@ -372,7 +364,7 @@ def test_tensorboard_has_every_step_once_after_a_kill(spec: Callable[..., RunSpe
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(run_dir, "tensorboard", save="blocking"), KillAt(5))
     time.sleep(1.1)  # event files are named by the second, and read in that order
     pretrain(RunSpec(run_dir=run_dir, resume=True), Silent())

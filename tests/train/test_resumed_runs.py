@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, Sta
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
-from apr.workflows.verifying import verify
+from killing import Killed, Killer, dies, noes
 from tiny import CONFIG, make_model, make_shards, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,21 +32,6 @@ QUICK: dict[str, Any] = {
     "num_steps": 7, "batch_size": 2, "seq_length": 32, "grad_accum": 2, "steps_per_epoch": 3,
     "val_tokens": 256, "device": "cpu", "dtype": "fp32", "lr": 1e-3, "warmup_steps": 2,
 }  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of ours is written after it."""
-
-
-class Killer(Silent):
-    """Kills the run when it reports a step."""
-
-    def __init__(self, step: int, error: BaseException) -> None:
-        self._step, self._error = step, error
-
-    def step(self, figures: StepFigures) -> None:
-        if figures.step == self._step:
-            raise self._error
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +52,6 @@ def undisturbed(
 
 
 def resume(run_dir: Path, reporter: Any = None, **given: Any) -> dict[str, Any]:
-    for thread in threading.enumerate():
-        if (
-            thread.name == "saving"
-        ):  # a process that is killed takes it along; here it would save beside the resumed run
-            thread.join()
     return pretrain(RunSpec(run_dir=run_dir, resume=True, **given), reporter or Silent())
 
 
@@ -95,10 +73,6 @@ def results(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def noes(run_dir: Path) -> list[str]:
-    return [check["id"] for check in verify(run_dir)["checks"] if check["verdict"] == "no"]
-
-
 # --- the same bytes ------------------------------------------------------------------------------
 
 
@@ -107,8 +81,8 @@ def test_killed_after_any_step_the_run_ends_in_the_same_bytes(
     step: int, spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
-        pretrain(spec(run_dir), Killer(step, Killed()))
+    with dies():
+        pretrain(spec(run_dir), Killer(step))
     resume(run_dir)
     assert results(run_dir) == results(undisturbed)
     assert noes(run_dir) == []
@@ -166,13 +140,13 @@ def test_killed_in_every_write_of_a_save(
     """Die at the n-th write of the whole run, for every n, and once more while going on."""
     for number in range(1, 40):
         run_dir = tmp_path / f"run{number}"
-        with dying_at(monkeypatch, number), suppress(Killed):
+        with dying_at(monkeypatch, number), dies(surely=False):
             pretrain(spec(run_dir, save="blocking"), Silent())
         if (run_dir / "record.json").is_file():
             break  # it came to its end
         if not (run_dir / "plan.json").is_file():
             continue
-        with dying_at(monkeypatch, 3), suppress(Killed):
+        with dying_at(monkeypatch, 3), dies(surely=False):
             resume(run_dir)
         if not (run_dir / "record.json").is_file():
             resume(run_dir)
@@ -219,8 +193,8 @@ class dying_at:
 def stopped(one_thread: None, spec: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after step 5: its last state is that of step 3, at an epoch's end."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.raises(Killed):
-        pretrain(spec(folder, save="blocking"), Killer(5, Killed()))
+    with dies():
+        pretrain(spec(folder, save="blocking"), Killer(5))
     return folder
 
 
@@ -284,8 +258,8 @@ def test_damaged_weights_are_refused_and_the_state_before_goes_on(
     spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
-        pretrain(spec(run_dir, save="blocking"), Killer(7, Killed()))
+    with dies():
+        pretrain(spec(run_dir, save="blocking"), Killer(7))
     flip(run_dir / "ckpt/epoch-002.apr", -2000)
     before = snapshot(run_dir)
     with pytest.raises(AprError) as caught:
@@ -387,8 +361,8 @@ def test_a_run_without_a_state_begins_again(
     spec: Callable[..., RunSpec], undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
-        pretrain(spec(run_dir), Killer(2, Killed()))
+    with dies():
+        pretrain(spec(run_dir), Killer(2))
     resume(run_dir)
     assert results(run_dir) == results(undisturbed)
 
@@ -398,8 +372,8 @@ def test_a_run_that_begins_again_notes_what_it_begins_from(
 ) -> None:
     run_dir, other = tmp_path / "run", tmp_path / "other.apr"
     shutil.copy(tiny_apr, other)
-    with pytest.raises(Killed):
-        pretrain(spec(run_dir), Killer(2, Killed()))
+    with dies():
+        pretrain(spec(run_dir), Killer(2))
     resume(run_dir, init=other)
     assert read_json(run_dir / "inputs.json")["init"] == str(other)
 
@@ -409,8 +383,8 @@ def test_from_scratch_too(tiny_shards: Path, spec: Callable[..., RunSpec], tmp_p
     write_json(config, CONFIG.to_dict())
     asked = {"init": None, "arch": str(config), "mode": "from-scratch"}
     pretrain(spec(tmp_path / "whole", **asked), Silent())
-    with pytest.raises(Killed):
-        pretrain(spec(tmp_path / "run", **asked), Killer(5, Killed()))
+    with dies():
+        pretrain(spec(tmp_path / "run", **asked), Killer(5))
     resume(tmp_path / "run")
     assert results(tmp_path / "run") == results(tmp_path / "whole")
     assert noes(tmp_path / "run") == []

@@ -20,11 +20,11 @@ from apr.train import loop
 from apr.train.errors import NotFinite, NothingToResume, SpikeFound, SpikesTooMany
 from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
-from apr.train.reporter import Silent, StepFigures
+from apr.train.reporter import Silent
 from apr.train.run_state import read_state
 from apr.train.spec import RunSpec
 from apr.train.spikes import Spike, Trail, spike_limit
-from apr.workflows.verifying import verify
+from killing import Killer, dies, noes
 from tiny import read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,10 +131,6 @@ def skipped_steps(run_dir: Path) -> list[int]:
     return [line["step"] for line in lines_of(run_dir) if line.get("skipped")]
 
 
-def noes(run_dir: Path) -> list[str]:
-    return [check["id"] for check in verify(run_dir)["checks"] if check["verdict"] == "no"]
-
-
 def without_times(run_dir: Path) -> dict[str, Any]:
     lines = [{k: v for k, v in line.items() if k != "tokens_per_sec"} for line in lines_of(run_dir)]
     record = read_json(run_dir / "record.json")
@@ -208,15 +204,8 @@ def test_a_skipped_update_leaves_weights_and_moments_as_they_were(
 def test_killed_after_any_step_the_same_updates_are_left_out(
     step: int, spec: Callable[..., RunSpec], skipping: Path, tmp_path: Path
 ) -> None:
-    class Killed(BaseException): ...
-
-    class Killer(Silent):
-        def step(self, figures: StepFigures) -> None:
-            if figures.step == step:
-                raise Killed
-
-    with pytest.raises(Killed):
-        pretrain(spec(tmp_path / "run"), Killer())
+    with dies():
+        pretrain(spec(tmp_path / "run"), Killer(step))
     pretrain(RunSpec(run_dir=tmp_path / "run", resume=True), Silent())
     assert without_times(tmp_path / "run") == without_times(skipping)
     assert noes(tmp_path / "run") == []

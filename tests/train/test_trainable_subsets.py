@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +23,7 @@ from apr.train import certify_resume, saver
 from apr.train.errors import ResumeDiffers, StateBad
 from apr.train.plan import resolve
 from apr.train.pretrain import pretrain
-from apr.train.reporter import Silent, StepFigures
+from apr.train.reporter import Silent
 from apr.train.run_state import read_state, state_name
 from apr.train.spec import RunSpec
 from apr.train.subset import subset_of
@@ -37,6 +36,7 @@ from apr.train.subset_errors import (
     NothingTrainable,
 )
 from apr.workflows.verifying import verify
+from killing import Killed, Killer, dies, noes
 from tiny import CONFIG, make_model, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,24 +53,6 @@ LORA = PARTS["lora"]
 QKV = {
     s.name for s in inventory(CONFIG) if s.name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))
 }
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
-class Killer(Silent):
-    """Kills the run when it reports a step; keeps what is said."""
-
-    def __init__(self, step: int = 0) -> None:
-        self.step_to_die, self.said = step, list[str]()
-
-    def step(self, figures: StepFigures) -> None:
-        if figures.step == self.step_to_die:
-            raise Killed
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 Make = Callable[..., RunSpec]
@@ -96,13 +78,6 @@ def resume(run_dir: Path, reporter: Any = None, **given: Any) -> dict[str, Any]:
     return pretrain(RunSpec(run_dir=run_dir, resume=True, **given), reporter or Silent())
 
 
-def settle() -> None:
-    """Let a save end that a real kill would have ended: the process of the killed run is also that of the next."""
-    for thread in threading.enumerate():
-        if thread.name == "saving":
-            thread.join()
-
-
 def results(run_dir: Path) -> dict[str, Any]:
     """All that a run leaves, but for times."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -119,10 +94,6 @@ def results(run_dir: Path) -> dict[str, Any]:
             name: {k: v for k, v in m.items() if k != "wall_seconds"} for name, m in metadata.items()
         },
     }
-
-
-def noes(run_dir: Path, **given: Any) -> list[str]:
-    return [check["id"] for check in verify(run_dir, **given)["checks"] if check["verdict"] == "no"]
 
 
 def opens(run_dir: Path, **given: Any) -> set[str]:
@@ -334,12 +305,10 @@ def test_killed_and_resumed_the_run_ends_in_the_same_bytes(
     part: str, step: int, spec: Make, undisturbed: dict[str, Path], tmp_path: Path, tiny_apr: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(run_dir, **PARTS[part]), Killer(step))
-    settle()
-    with suppress(Killed):
+    with dies(surely=False):
         resume(run_dir, Killer(min(step + 2, 7)))
-    settle()
     if not (run_dir / "record.json").is_file():
         resume(run_dir)
     assert results(run_dir) == results(undisturbed[part])
@@ -378,7 +347,7 @@ def test_a_state_between_two_epochs_is_gone_on_from(
 @pytest.fixture
 def stopped(spec: Make, tmp_path: Path) -> Path:
     """A LoRA run that was killed after step 5: its last state is that of step 3."""
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(tmp_path / "run", save="blocking", **LORA), Killer(5))
     return tmp_path / "run"
 
@@ -449,9 +418,8 @@ def test_the_base_may_lie_elsewhere_and_no_other_is_taken(
     spec: Make, tiny_apr: Path, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
     base = Path(shutil.copy(tiny_apr, tmp_path / "base.apr"))
-    with pytest.raises(Killed):
+    with dies():
         pretrain(spec(tmp_path / "run", init=base, **LORA), Killer(7))
-    settle()
     base.unlink()
     with pytest.raises(AprError) as missing:
         resume(tmp_path / "run")
@@ -501,7 +469,7 @@ def test_killed_in_every_write_of_a_save(
 
         for name in originals:
             monkeypatch.setattr(os, name, dying(name))
-        with suppress(Killed):
+        with dies(surely=False):
             pretrain(spec(run_dir, save="blocking", num_steps=2, steps_per_epoch=1, **LORA), Silent())
         monkeypatch.undo()
         if (run_dir / "record.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -165,6 +166,19 @@ def test_there_are_as_many_processes_as_memory_allows(monkeypatch: pytest.Monkey
     for available, expected in ((None, 1), (one_run // 2, 1), (2 * one_run + 1, 2), (99 * one_run, 4)):
         monkeypatch.setattr(falsify_pool, "available_memory_bytes", lambda available=available: available)
         assert falsify_pool.affordable_jobs(CONFIG) == expected
+
+
+def test_a_process_that_the_system_ends_is_told(scenes: dict[str, Scene], tmp_path: Path) -> None:
+    scene = scenes["llama"]
+    only = next(control for control in CONTROLS if control.id == "healthy.as-it-is")
+    rows = falsify_pool.rows_of([only], replace(scene, folder=tmp_path), 2)
+    _, row = next(rows)
+    for process in multiprocessing.active_children():
+        process.kill()
+    with pytest.raises(falsify_pool.WorkerLost) as caught:
+        row()
+    assert caught.value.jobs == 2
+    rows.close()
 
 
 def test_an_unknown_id_is_refused(scenes: dict[str, Scene]) -> None:

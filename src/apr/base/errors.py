@@ -210,7 +210,7 @@ class PlaceUnclear(AprError):
     """The environment says that there are several processes, and not which of them this one is."""
 
     id = "APR007"
-    text = "WORLD_SIZE is {num_ranks}, and {name} is {value}"
+    text = "the environment says WORLD_SIZE {num_ranks}, and {name} {value}"
     help = "start the processes with torchrun, or unset WORLD_SIZE to run one"
     exit_code = EXIT_NO_ANSWER
     name: str

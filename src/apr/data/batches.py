@@ -29,9 +29,8 @@ class Batch:
     targets_BT: torch.Tensor  # i64, IGNORED_TARGET where padded
     num_target_tokens: int  # targets that are not padding; what a mean loss is a mean over
     window_indices: tuple[int, ...]  # which windows, [B]
-    documents_BT: torch.Tensor | None = (
-        None  # i32, the document of each input; None where attention crosses them
-    )
+    # i32, the document of each input; None where attention crosses them.
+    documents_BT: torch.Tensor | None = None
 
     @property
     def scored(self) -> tuple[torch.Tensor, ...]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from apr.base.errors import BadOption, CannotWrite, Interrupted
+from apr.base.errors import CannotWrite, Interrupted
 from apr.data.ahead import encoded_ahead
+from apr.data.apart import require_apart
 from apr.data.assembly import VALIDATION_FOLDER, Assembly
 from apr.data.audit import EncodingAudit
-from apr.data.corpus import CorpusReader, Place, ReadCounts, read_corpus
+from apr.data.corpus import Place, ReadCounts, read_corpus
 from apr.data.dedup import Deduplicator, DedupState, dedup_record
 from apr.data.encode_options import EncodeOptions, check_options, layout_of, manifest_facts, plan_of
 from apr.data.errors import DedupInParts, EncodingStateBroken
@@ -88,8 +88,9 @@ def encode_corpus(
         corpus raises: nothing of the dataset is left.
         Interrupted: what is in the journal is left, if there is one.
     """
-    encoding = _Encoding(sources, tokenizer, out, options, None)
-    encoding.run(force=force, on_progress=on_progress)
+    with _little_to_collect():
+        encoding = _Encoding(sources, tokenizer, out, options, None)
+        encoding.run(force=force, on_progress=on_progress)
     return encoding.result()
 
 
@@ -110,8 +111,8 @@ def encode_part(
     Args:
         portion: which part.
     """
-    encoding = _Encoding(sources, tokenizer, out, options, portion)
-    encoding.run(force=force, on_progress=on_progress)
+    with _little_to_collect():
+        _Encoding(sources, tokenizer, out, options, portion).run(force=force, on_progress=on_progress)
     return read_part(out)
 
 
@@ -143,7 +144,7 @@ class _Encoding:
         self._dedup: Deduplicator | None = None
         self._started_s = self._journaled_s = time.monotonic()
         self._tokens_before = 0
-        _require_apart(out, self._reader)
+        require_apart(out, self._reader.files)
 
     def run(self, *, force: bool, on_progress: OnProgress | None) -> None:
         if not force and self._is_finished():
@@ -205,8 +206,7 @@ class _Encoding:
             replace(self._layout, eos_policy="none", eos_token_id=None) if self._portion else self._layout
         )
         with ExitStack() as stack:
-            gc.freeze()  # the list of the files is long, and holds no cycles to be looked for again and again
-            stack.callback(gc.unfreeze)
+            gc.freeze()  # the list of the files too
             assembly = stack.enter_context(Assembly(self._out, layout, journal.assembly if journal else None))
             if self._options.dedup != "none":
                 state = journal.dedup if journal else None
@@ -330,6 +330,16 @@ class _Encoding:
             discard_unfinished(self._out, self._out / VALIDATION_FOLDER)
 
 
+@contextmanager
+def _little_to_collect() -> Iterator[None]:
+    """Keep the collector from what is there: a vocabulary and a list of files are large, and hold no cycles."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
     """Documents in handfuls; at the end of each the reader stands right behind its last document."""
     batch: list[Chosen] = []
@@ -342,19 +352,3 @@ def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _require_apart(out: Path, reader: CorpusReader) -> None:
-    # Shards must neither be read as text by the next run nor stand where --force would remove a corpus.
-    inside = os.path.join(os.path.realpath(out), "")  # unlike Path.resolve it takes a loop of links as it is
-    real_parents: dict[str, str] = {}  # resolving each file's whole path would ask the disk ten times a file
-    for file in reader.files:
-        parent, name = os.path.split(file.path)
-        if parent not in real_parents:
-            real_parents[parent] = os.path.realpath(parent)
-        real = os.path.join(real_parents[parent], name)
-        real = os.path.realpath(real) if os.path.islink(real) else real
-        if f"{real}{os.sep}".startswith(inside):
-            raise BadOption(
-                option="--output", value=str(out), limit=f"free of corpus files such as {file.path}"
-            )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from apr.base.errors import BadOption, CannotRead
 from apr.data.errors import CorpusMissing, GlobMatchesNothing
@@ -44,6 +46,7 @@ class CorpusFile:
     size_bytes: int  # as stored
     modified_ns: int
     is_named: bool  # whether the caller named it, rather than a folder that it is in
+    is_link: bool
     source: int = 0  # index of the source that it belongs to
 
     @property
@@ -52,15 +55,16 @@ class CorpusFile:
 
         A compressed .json is one too: C4 and others name records so. A plain .json may be a file of source code.
         """
-        if not self.is_compressed:
-            return self.path.suffix.lower()
-        inner = Path(self.path.stem).suffix.lower()
+        stem, suffix = os.path.splitext(self.path)
+        if suffix.lower() not in COMPRESSIONS:
+            return suffix.lower()
+        inner = os.path.splitext(stem)[1].lower()
         return ".jsonl" if inner == ".json" else inner
 
     @property
     def is_compressed(self) -> bool:
         """Whether it has to be read from its beginning."""
-        return self.path.suffix.lower() in COMPRESSIONS
+        return os.path.splitext(self.path)[1].lower() in COMPRESSIONS
 
 
 def parse_source(text: str) -> Source:
@@ -109,28 +113,33 @@ def corpus_files(sources: Sequence[Source], glob: str) -> list[CorpusFile]:
     for index, source in enumerate(sources):
         path = source.path
         if path.is_dir():
-            files += [
-                _corpus_file(found, index, name=name, is_named=False)
-                for name, found in _folder_files(path, glob)
-            ]
+            files += [_corpus_file(found, index, is_named=False) for found in _folder_files(path, glob)]
         elif path.exists():
-            files.append(_corpus_file(path, index, name=path.name, is_named=True))
+            found = _Found(name=path.name, path=str(path), is_link=path.is_symlink())
+            files.append(_corpus_file(found, index, is_named=True))
         else:
             raise CorpusMissing(path=str(path))
     return files
 
 
-def _corpus_file(path: Path, source: int, *, name: str, is_named: bool) -> CorpusFile:
+class _Found(NamedTuple):
+    name: str  # in its folder
+    path: str
+    is_link: bool
+
+
+def _corpus_file(found: _Found, source: int, *, is_named: bool) -> CorpusFile:
     try:
-        stat = path.stat()
+        stat = os.stat(found.path)
     except OSError as error:
-        raise CannotRead(path=str(path), reason=error.strerror or str(error)) from error
+        raise CannotRead(path=found.path, reason=error.strerror or str(error)) from error
     return CorpusFile(
-        path=path,
-        name=_as_text(name),
+        path=Path(found.path),
+        name=_as_text(found.name),
         size_bytes=stat.st_size,
         modified_ns=stat.st_mtime_ns,
         is_named=is_named,
+        is_link=found.is_link,
         source=source,
     )
 
@@ -139,37 +148,56 @@ def _as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
 
 
-def _folder_files(folder: Path, glob: str) -> list[tuple[str, Path]]:
-    """The files of a folder that a pattern names, with their names in it, in the order of these."""
+def _folder_files(folder: Path, glob: str) -> list[_Found]:
+    """The files of a folder that a pattern names, in the order of their names in it."""
     deep, _, pattern = glob.rpartition("/")
-    found = _walked(folder, pattern) if deep == "**" and pattern not in ("", "**") else _globbed(folder, glob)
-    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
-    names = [name for name, path in found if os.path.isfile(path) or not os.path.exists(path)]
-    if not names:
+    is_simple = deep == "**" and pattern != "" and "**" not in pattern
+    found = sorted(_walked(folder, pattern) if is_simple else _globbed(folder, glob))
+    if not found:
         raise GlobMatchesNothing(folder=str(folder), glob=glob)
-    return [(name, folder / name) for name in sorted(names)]
+    return found
 
 
-def _walked(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
-    """What Path.glob finds for `**/pattern`, folders left out, in one pass; it would need two, see `_globbed`."""
+def _walked(folder: Path, pattern: str) -> Iterator[_Found]:
+    """What Path.glob finds for `**/pattern`, folders left out, in one pass; it would need two, see `_globbed`.
+
+    What a folder's own list says of a file is not asked of the disk again: a corpus may have a million.
+    """
     num_leading = len(os.path.join(folder, ""))
-    for root, _, names in os.walk(folder, onerror=_refuse):
-        for name in fnmatch.filter(names, pattern):
-            path = os.path.join(root, name)
-            yield path[num_leading:], path
+    is_meant = re.compile(fnmatch.translate(pattern)).match
+    waiting = [str(folder)]
+    while waiting:
+        inner = waiting.pop()
+        try:
+            with os.scandir(inner) as entries:
+                for entry in entries:
+                    path = entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif is_meant(entry.name) and (
+                        entry.is_file(follow_symlinks=False) or _may_be_file(path)
+                    ):
+                        yield _Found(path[num_leading:], path, entry.is_symlink())
+        except OSError as error:
+            raise CannotRead(path=inner, reason=error.strerror or str(error)) from error
 
 
-def _globbed(folder: Path, glob: str) -> Iterator[tuple[str, str]]:
-    for _ in os.walk(
-        folder, onerror=_refuse
-    ):  # Path.glob passes over folders that it may not enter without a word
+def _may_be_file(path: str) -> bool:
+    # A link to nothing stays in the list: its size says so, where leaving it out would be silent.
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
+def _globbed(folder: Path, glob: str) -> Iterator[_Found]:
+    # Path.glob passes over folders that it may not enter without a word.
+    for _ in os.walk(folder, onerror=_refuse):
         pass
     try:
         found = set(folder.glob(glob))
     except (ValueError, NotImplementedError) as error:
         raise BadOption(option="--glob", value=repr(glob), limit="a relative file pattern") from error
     for path in found:
-        yield path.relative_to(folder).as_posix(), str(path)
+        if _may_be_file(str(path)):
+            yield _Found(path.relative_to(folder).as_posix(), str(path), path.is_symlink())
 
 
 def _refuse(error: OSError) -> None:

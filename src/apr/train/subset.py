@@ -34,9 +34,7 @@ class Subset:
     trainable: tuple[TensorSpec, ...]
     frozen: tuple[TensorSpec, ...]
     lora: Lora | None = None
-    merged: frozenset[str] = (
-        frozenset()
-    )  # frozen, but not the same in a checkpoint: an adapter goes into them
+    merged: frozenset[str] = frozenset()  # frozen; in a checkpoint others, since an adapter goes into them
     notes: tuple[str, ...] = ()  # what a user should hear
 
     @property

@@ -212,7 +212,7 @@ CONTROLS: tuple[Control, ...] = (
     _control("high-rate", "a learning rate of 1e-2 and other betas", _with(lr=1e-2, betas=(0.8, 0.99))),
     _control("no-steps", "no step at all", _with(num_steps=0, warmup_steps=0)),
     _control("from-scratch-mode", "the values of --mode from-scratch", _with(mode="from-scratch", warmup_steps=None)),
-    _control("lora", "adapters beside queries, keys, values and outputs", _with(lora="r=4"), quick=True),
+    _control("lora", "adapters beside queries, keys, values and outputs", _with(lora="r=4")),
     _control("lora-bf16", "adapters everywhere, in bf16",
              _with(lora="r=8,targets=q,k,v,o,gate,up,down", dtype="bf16")),
     _control("lora-strong", "an adapter of rank 1 and alpha 256", _with(lora="r=1,alpha=256,targets=v,up")),

@@ -7,6 +7,8 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +24,7 @@ from apr.base.environment import (
     give_freed_memory_back,
     keep_freed_memory,
 )
+from apr.base.errors import EXIT_NO_ANSWER, AprError
 from apr.stepzero.faults.catalogue import FAULTS
 from apr.stepzero.faults.fault import Fault
 from apr.workflows.falsify_controls import CONTROLS, Control, run_control
@@ -33,6 +36,19 @@ _BYTES_A_PARAMETER = 28
 _BYTES_A_PROCESS = 1 << 30
 
 Row = dict[str, Any]
+
+
+@dataclass(kw_only=True, eq=False)
+class WorkerLost(AprError):
+    """A process of `apr falsify` was ended from outside, most likely for want of memory."""
+
+    id = "APR008"
+    text = "one of the {jobs} processes of apr falsify was ended by the system"
+    help = "it may have lacked memory: give --jobs 1"
+    exit_code = EXIT_NO_ANSWER
+    jobs: int
+
+
 _scene: Scene | None = None  # of a worker
 
 
@@ -56,7 +72,7 @@ def rows_of(
         jobs: processes; 1 for this one.
 
     Yields:
-        Each as it is begun or waited for, in order, with a call that gives its row.
+        Each as it is begun or waited for, in order, with a call that gives its row, or raises WorkerLost.
     """
     if jobs == 1:
         for item in items:
@@ -67,9 +83,16 @@ def rows_of(
         try:
             begun: list[Future[Row]] = [pool.submit(_row_in_worker, item.id) for item in items]
             for item, future in zip(items, begun, strict=True):
-                yield item, future.result
+                yield item, partial(_result, future, jobs)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Row], jobs: int) -> Row:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise WorkerLost(jobs=jobs) from error
 
 
 def _begin(model: Path, dataset: Path, folder: Path, num_threads: int) -> None:

@@ -26,7 +26,6 @@ from apr.workflows.verify_documents import Run, Say, assemble, plan_of, read_doc
 from apr.workflows.verify_models import checkpoint_checks, init_checks
 from apr.workflows.verify_record import record_checks
 from apr.workflows.verify_shards import dataset_checks
-from apr.workflows.verify_subset import subset_checks
 from apr.workflows.verify_synthetic import other_files_check, synthetic_checks
 
 _MAX_BYTES = 1 << 26  # of a certificate, which has some tens of thousands
@@ -59,7 +58,7 @@ def verify(
     say = on_progress or (lambda what, done, total: None)
     checks, document, run = _verify_folder(path, say) if path.is_dir() else _verify_file(path)
     if run is not None:
-        checks += subset_checks(run, init)
+        checks += _subset_checks(run, init)
     plan = run.plan if run is not None else None
     if document is not None:
         checks += init_checks(document, init, say)
@@ -74,6 +73,16 @@ def verify(
         "not_rederived": _open_claims(document, run),
         "digest": document["digest"] if document is not None else None,
     }
+
+
+def _subset_checks(run: Run, init: Path | None) -> list[Check]:
+    """What is frozen and merged, where the run or its certificate speaks of it: to verify any other takes no torch."""
+    named = {"frozen", "adapters"} & (run.certificate or {}).get("inputs", {}).keys()
+    if not (run.plan.freeze or run.plan.lora or named):
+        return []
+    from apr.workflows.verify_subset import subset_checks
+
+    return list(subset_checks(run, init))
 
 
 def _resume_checks(run: Run) -> Iterator[Check]:

@@ -64,10 +64,10 @@ BUILDERS = {"model/load.py", "model/initialise.py", "workflows/importing.py"}
 
 
 # Who may read a file's tensors: the loader; step zero to hash what it must find; its rehearsal to take an update back;
-# `apr verify` to merge an adapter again; and `apr falsify`, to write them as another program's folder.
+# `apr falsify`, to write them as another program's folder; and `apr verify`, to repeat a merge of adapters.
 READERS = {
-    *("model/load.py", "train/certify_weights.py", "train/certify_update.py"),
-    *("workflows/falsify_scene.py", "workflows/verify_subset.py"),
+    *("model/load.py", "train/certify_weights.py", "train/certify_update.py", "workflows/falsify_scene.py"),
+    "workflows/verify_subset.py",
 }
 
 
@@ -90,7 +90,7 @@ def stub_device_gets_the_files_weights(scene: Scene) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "certify", kept(run_module.certify, starts))
         require_success(scene.pretrain("--init", scene.learned))
-        patch.setattr(pretrain, "resolve_compute", lambda *_: StubCompute())
+        patch.setattr(pretrain, "resolve_compute", lambda device, dtype, ranks: StubCompute())
         require_success(scene.pretrain("--init", scene.learned, "--device", "cuda"))
     cpu, stub = (start.decoder.state_dict() for start in starts)
     assert cpu.keys() == stub.keys()
@@ -110,6 +110,6 @@ class StubCompute:
 
     device: Any = field(default_factory=lambda: CudaInName("cpu"))
     dtype: torch.dtype = torch.float32
-    ranks: Ranks = field(default_factory=Ranks)
     note: str = ""
     dtype_name: str = "fp32"
+    ranks: Ranks = field(default_factory=Ranks)

@@ -22,7 +22,8 @@ from apr.model import decoder, initialise
 from apr.model.initialise import random_decoder
 from apr.model.load import LoadedDecoder, load_decoder
 from apr.stepzero import reference
-from apr.train import certify, checkpoint, inputs, run
+from apr.train import certify, checkpoint, inputs
+from apr.train import run as run_module
 from apr.train.plan import RunPlan
 from apr.train.spec import RunSpec
 from contracts.controls.plant import Control, Plant
@@ -110,7 +111,7 @@ def unheeded(plant: Plant) -> Plant:
     def both(patch: pytest.MonkeyPatch, scene: Scene) -> None:
         plant(patch, scene)
         patch.setattr(certify.Court, "refused", False)
-        patch.setattr(run.Run, "_require_passed", lambda self, certificate: None)
+        patch.setattr(run_module.Run, "_require_passed", lambda self, certificate: None)
 
     return both
 
@@ -141,7 +142,7 @@ def no_reference(patch: pytest.MonkeyPatch, scene: Scene) -> None:
 
 def moments_of_before(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     """Moments of an earlier run are in the optimizer when the first update is made."""
-    original = run.certify
+    original = run_module.certify
 
     def stale(*arguments: Any) -> Any:
         zero = original(*arguments)
@@ -151,7 +152,7 @@ def moments_of_before(patch: pytest.MonkeyPatch, scene: Scene) -> None:
                 zero.optimizer.state[parameter] = state | {"exp_avg_sq": torch.full_like(parameter, 1e-6)}
         return zero
 
-    patch.setattr(run, "certify", stale)
+    patch.setattr(run_module, "certify", stale)
 
 
 def schedule_goes_on(patch: pytest.MonkeyPatch, scene: Scene) -> None:
@@ -163,12 +164,12 @@ def schedule_goes_on(patch: pytest.MonkeyPatch, scene: Scene) -> None:
 
 def counter_goes_on(patch: pytest.MonkeyPatch, scene: Scene) -> None:
     """The counters begin where the checkpoint's lineage says that it ended."""
-    original = run.Ledger
+    original = run_module.Ledger
 
     def going_on(**options: Any) -> Any:
         return original(**options, steps=60, tokens=15360)
 
-    patch.setattr(run, "Ledger", going_on)
+    patch.setattr(run_module, "Ledger", going_on)
 
 
 def optimizer_before_weights(patch: pytest.MonkeyPatch, scene: Scene) -> None:

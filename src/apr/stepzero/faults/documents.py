@@ -82,11 +82,11 @@ def _of_the_batch_before(original: Any) -> Any:
 
 DOCUMENT_FAULTS: tuple[Fault, ...] = (
     _fault("no-mask", "model.documents", "the document mask was asked for and never applied",
-           "apr.model.decoder:document_mask", instead(_causal_only), quick=True),
+           "apr.model.decoder:document_mask", instead(_causal_only)),
     _fault("no-mask-when-short", "model.documents", "the document mask held only in windows of 64 tokens and more",
            "apr.model.decoder:document_mask", _only_long),
     _fault("not-in-training", "update.loss", "the document mask was dropped in training only",
-           "apr.train.loop:_accumulate", before(_unmasked), quick=True),
+           "apr.train.loop:_accumulate", before(_unmasked)),
     _fault("not-in-validation", "loss.documents", "the document mask was dropped in validation only",
            ("apr.train.certify:loss_sum", "apr.train.certify_documents:loss_sum"), _scored_without),
     _fault("one-late", "data.documents", "the boundary stood one token late", _NUMBERS, behind(_later)),

@@ -51,9 +51,8 @@ class Fault:
     patches: tuple[Patch, ...] = ()
     quick: bool = False  # part of `apr falsify --quick`
     needs: Callable[[Any], bool] | None = None  # whether a TransformerConfig can carry it; None for every one
-    options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the run that it is planted in, by field of RunSpec
+    # Of the run that it is planted in, by field of RunSpec.
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Names inside a scene, the folder that an edit of a tokenizer gets: it holds copies of the checkpoint and the dataset.
