@@ -19,7 +19,12 @@ _Stand = TypeVar("_Stand")
 
 
 def encoded_ahead(
-    batches: Iterable[_Batch], encode: Callable[[_Batch], _Encoded], stand: Callable[[], _Stand]
+    batches: Iterable[_Batch],
+    encode: Callable[[_Batch], _Encoded],
+    stand: Callable[[], _Stand],
+    *,
+    size: Callable[[_Batch], int],
+    most: int,
 ) -> Iterator[tuple[_Batch, _Encoded, _Stand]]:
     """Encode batches in threads of their own, two ahead of the caller.
 
@@ -27,6 +32,8 @@ def encoded_ahead(
         batches: read here, in the caller's thread.
         encode: called in another thread, for two batches at a time.
         stand: called here right after a batch was read.
+        size: of a batch, in whatever unit.
+        most: the size that is encoded ahead; a batch that would come above it waits until it has less company.
 
     Returns:
         Each batch with what `encode` and `stand` gave for it; three batches are in memory at a time.
@@ -37,9 +44,16 @@ def encoded_ahead(
     with ThreadPoolExecutor(max_workers=_AHEAD, thread_name_prefix="encode") as pool:
         waiting: deque[tuple[_Batch, _Stand, Future[_Encoded]]] = deque()
         for batch in batches:
-            waiting.append((batch, stand(), pool.submit(encode, batch)))
+            stood = stand()
+            while waiting and size(batch) + sum(size(before) for before, _, _ in waiting) > most:
+                yield _done(waiting.popleft())
+            waiting.append((batch, stood, pool.submit(encode, batch)))
             if len(waiting) > _AHEAD:
-                before, stood, encoded = waiting.popleft()
-                yield before, encoded.result(), stood
-        for before, stood, encoded in waiting:
-            yield before, encoded.result(), stood
+                yield _done(waiting.popleft())
+        while waiting:
+            yield _done(waiting.popleft())
+
+
+def _done(waited: tuple[_Batch, _Stand, Future[_Encoded]]) -> tuple[_Batch, _Encoded, _Stand]:
+    batch, stood, encoded = waited
+    return batch, encoded.result(), stood

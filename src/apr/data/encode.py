@@ -31,6 +31,7 @@ from apr.tokenizer.engine import Ids, Tokenizer
 
 _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4 << 20  # bounds memory: ids take some ten times their text as Python integers
+_AHEAD_CHARACTERS = 4 * _BATCH_CHARACTERS  # three usual batches; a document of many megabytes is alone
 _JOURNAL_EVERY_S = 10.0  # what a kill can cost; a journal takes some hundredths of a second
 
 Stand = tuple[Place, ReadCounts, DedupState | None]  # behind a batch
@@ -214,7 +215,9 @@ class _Encoding:
                     self._out, len(self._layout.sources), threshold=self._options.near_threshold, state=state
                 )
                 stack.callback(self._dedup.abandon)
-            batches = encoded_ahead(self._batches(place, counts), self._encoded, self._stand)
+            batches = encoded_ahead(
+                self._batches(place, counts), self._encoded, self._stand, size=_size, most=_AHEAD_CHARACTERS
+            )
             for batch, encoded, stand in batches:
                 self._add_batch(batch, encoded, assembly)
                 if time.monotonic() - self._journaled_s >= _JOURNAL_EVERY_S:
@@ -338,6 +341,10 @@ def _little_to_collect() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _size(batch: Sequence[Chosen]) -> int:
+    return sum(len(chosen.document.text) for chosen in batch)
 
 
 def _batches(documents: Iterable[Chosen]) -> Iterator[list[Chosen]]:
