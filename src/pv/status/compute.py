@@ -163,8 +163,14 @@ def _missing(level: Level, missing: list[Claim]) -> tuple[str, ...]:
     if not missing:
         kind = "live falsifier" if level is Level.DISCHARGED else "falsifier"
         return (f"{level.name} needs a {kind}, and it has none",)
-    named = [f"{claim.id} {_told(claim)}" for claim in missing]
-    return tuple(named)
+    alike: dict[str, list[str]] = {}
+    for claim in missing:
+        alike.setdefault(_told(claim), []).append(claim.id)
+    # A reason that many claims share is one reason; which they are stands in the list of claims.
+    return tuple(
+        f"{ids[0]} {told}" + (f", and {len(ids) - 1} more likewise" if len(ids) > 1 else "")
+        for told, ids in alike.items()
+    )
 
 
 def _told(claim: Claim) -> str:

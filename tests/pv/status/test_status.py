@@ -64,6 +64,12 @@ def test_without_a_live_falsifier_nothing_is_discharged(survived: Trial) -> None
     assert held["why_not_higher"] == ["DISCHARGED needs a live falsifier, and it has none"]
 
 
+def test_a_reason_that_claims_share_is_told_once(trial: Trial) -> None:
+    for number in (1, 2, 3):
+        trial.claim(f"SPLIT-FAL-{number}", FAST, BREAKS)
+    assert _contract(trial.status())["why_not_higher"] == ["SPLIT-FAL-1 was never run, and 2 more likewise"]
+
+
 def test_a_proof_that_was_not_run_keeps_a_contract_from_functional(survived: Trial) -> None:
     survived.proof("SPLIT-PRF-1", "{exhaustive: 'split:side', domain: 'split:side', size: 1}")
     survived.falsify()
