@@ -13,7 +13,6 @@ import pytest
 SCRIPT = Path(__file__).with_name("finetune.py")
 SMALL = (
     "--seq-length=32",
-    "--batch-size=1",
     "--lr=1e-3",
     "--warmup-steps=2",
     "--seed=42",
@@ -21,11 +20,16 @@ SMALL = (
 )
 
 
-def printed(model: Path, num_steps: int) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), f"--checkpoint={model}", f"--num-steps={num_steps}", *SMALL]
+def ended(model: Path, num_steps: int, batch_size: int = 1) -> subprocess.CompletedProcess[str]:
+    asked = (f"--checkpoint={model}", f"--num-steps={num_steps}", f"--batch-size={batch_size}")
+    command = [sys.executable, str(SCRIPT), *asked, *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return done
+
+
+def printed(model: Path, num_steps: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ended(model, num_steps).stdout.splitlines()[-1])
     return found
 
 
@@ -38,3 +42,9 @@ def test_the_gain_is_that_of_the_steps(tiny_apr: Path, num_steps: int) -> None:
     assert found["gain_in_standard_errors"] == pytest.approx(gain)
     assert (gain > 2) == (num_steps > 0)
     assert gain != 0 or num_steps == 0
+
+
+def test_a_machine_that_is_too_small_gives_no_figure(tiny_apr: Path) -> None:
+    done = ended(tiny_apr, 1, batch_size=100_000)
+    assert "APR606" in done.stderr
+    assert not done.stdout
