@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("finetune.py")
 SMALL = (
     "--seq-length=32",
+    "--batch-size=1",
     "--lr=1e-3",
     "--warmup-steps=2",
     "--seed=42",
@@ -20,16 +22,11 @@ SMALL = (
 )
 
 
-def ended(model: Path, num_steps: int, batch_size: int = 1) -> subprocess.CompletedProcess[str]:
-    asked = (f"--checkpoint={model}", f"--num-steps={num_steps}", f"--batch-size={batch_size}")
-    command = [sys.executable, str(SCRIPT), *asked, *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-500:]
-    return done
-
-
 def printed(model: Path, num_steps: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ended(model, num_steps).stdout.splitlines()[-1])
+    asked = (f"--checkpoint={model}", f"--num-steps={num_steps}", *SMALL)
+    done = subprocess.run([sys.executable, str(SCRIPT), *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -44,7 +41,16 @@ def test_the_gain_is_that_of_the_steps(tiny_apr: Path, num_steps: int) -> None:
     assert gain != 0 or num_steps == 0
 
 
-def test_a_machine_that_is_too_small_gives_no_figure(tiny_apr: Path) -> None:
-    done = ended(tiny_apr, 1, batch_size=100_000)
-    assert "APR606" in done.stderr
-    assert not done.stdout
+@pytest.mark.parametrize(("refused_as", "exit_code"), [("APR606", 0), ("APR605", 1)])
+def test_a_machine_that_is_too_small_is_no_answer(
+    refused_as: str, exit_code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, stdout=json.dumps({"error": {"id": refused_as}}))
+
+    script = runpy.run_path(str(SCRIPT))
+    monkeypatch.setattr(subprocess, "run", refused)
+    with pytest.raises(SystemExit) as ended:
+        script["apr"]("pretrain")
+    assert bool(ended.value.code) == bool(exit_code)
+    assert not capsys.readouterr().out  # no figure
