@@ -81,9 +81,9 @@ def claims_of(contract: Contract) -> Iterator[Claim]:
 
 
 def project_root(path: Path) -> Path:
-    """The nearest folder above a path that looks like the root of a project; the path's own folder without one."""
+    """The nearest folder above a path that looks like the root of a project; without one the folder of `contracts`."""
     start = path.absolute() if path.is_dir() else path.absolute().parent
     for folder in (start, *start.parents):
         if any((folder / mark).exists() for mark in _ROOT_MARKS):
             return folder
-    return start
+    return start.parent if start.name == "contracts" else start

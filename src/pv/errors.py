@@ -63,12 +63,17 @@ def shown(value: Any) -> Any:
     """A value as it stands in a sentence: numbers with separators, text on one line and not endless."""
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
         return f"{value:,}"
-    text = str(value)
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(str(value))
     if len(text) > _MAX_SHOWN:
         text = f"{text[: _MAX_SHOWN // 2]} ... {text[-_MAX_SHOWN // 4 :]}"
     return text or "''"
+
+
+def printable(text: str) -> str:
+    """A text on one line, with what a terminal would obey spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def known_errors() -> dict[str, type[PvError]]:

@@ -122,6 +122,8 @@ def pv() -> None:
 def entry(argv: list[str] | None = None) -> int:
     """Run pv and return its exit code: 0 yes, 1 the answer is no, 2 no answer, 3 our bug."""
     arguments = sys.argv[1:] if argv is None else argv
+    if sys.stderr is None:  # closed by the shell: there is nobody to talk to
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

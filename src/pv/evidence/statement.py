@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _artifacts(answer: Answer, root: Path) -> list[dict[str, Any]]:
     found = []
     for name in sorted(set(told)):
         path = root / name
-        if path.is_file():
+        if os.path.isfile(path):  # what a program tells may be no path at all
             inside = path.resolve().is_relative_to(root.resolve())
             shown = path.resolve().relative_to(root.resolve()).as_posix() if inside else path.name
             digest = {"sha256": file_digest(path)}

@@ -9,10 +9,14 @@ that it names and that is not there was taken away, and one that it does not nam
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,10 @@ from urllib.parse import quote
 
 from pv.evidence.statement import PREDICATE, TYPE, sealed
 from pv.evidence.subjects import Subject
+from pv.run.verdict import Verdict
 
 LEDGER = "LEDGER"
+_MAX_NAME = 180  # characters of a folder's name; file systems have 255 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,19 @@ def folder_of(store: Path, stem: str, claim_id: str) -> Path:
         stem: the contract's.
         claim_id: the claim's own id.
     """
-    return store / quote(stem, safe=" ") / quote(claim_id, safe=" ")
+    return store / _folder_name(stem) / _folder_name(claim_id)
+
+
+def _folder_name(name: str) -> str:
+    """A name as one part of a path: never the folder itself or the one above, and short enough for every disk."""
+    quoted = quote(name, safe=" ")
+    if not quoted.strip("."):
+        quoted = quoted.replace(".", "%2E")
+    if len(quoted) > _MAX_NAME:
+        quoted = (
+            f"{quoted[:_MAX_NAME]}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+        )
+    return quoted
 
 
 def record(store: Path, document: dict[str, Any]) -> Path:
@@ -84,14 +102,21 @@ def record(store: Path, document: dict[str, Any]) -> Path:
     ours = document["predicate"]["pv"]
     folder = folder_of(store, ours["contract"], ours["id"])
     folder.mkdir(parents=True, exist_ok=True)
-    data = (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode(
-        "utf-8", "replace"
-    )
+    data = _bytes(document)
     moment = ours["started"][:19].replace("-", "").replace(":", "") + "Z"
     digest = hashlib.sha256(data).hexdigest()
-    path = _written(folder, f"{moment}-{digest[:16]}", data)
-    _append(folder / LEDGER, f"{digest}  {path.name}\n".encode())
+    with _locked(folder, fcntl.LOCK_EX):
+        path = _written(folder, f"{moment}-{digest[:16]}", data)
+        _append(folder / LEDGER, f"{digest}  {path.name}\n".encode())
     return path
+
+
+def _bytes(document: dict[str, Any]) -> bytes:
+    """A document as JSON in UTF-8; half a character, which a program may print, is escaped to be read as it was."""
+    try:
+        return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _written(folder: Path, name: str, data: bytes) -> Path:
@@ -114,11 +139,27 @@ def _written(folder: Path, name: str, data: bytes) -> Path:
     raise FileExistsError(f"{folder / name} and 999 more names are taken")
 
 
-def _append(ledger: Path, line: bytes) -> None:
-    """One write of less than a page at the end: those of two runs never mix."""
-    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Hold the folder of a claim, so that nobody reads between a file and its line in the ledger."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.write(handle, line)
+        with contextlib.suppress(OSError):  # some disks know no locks
+            fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _append(ledger: Path, line: bytes) -> None:
+    """One write of less than a page at the end; a line that a full disk cut short does not swallow the next."""
+    handle = os.open(ledger, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        is_cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        data = b"\n" + line if is_cut else line
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ledger))
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -141,15 +182,21 @@ def records_of(store: Path, stem: str, claim_id: str) -> Records:
     for name, digest in listed.items():
         read = _read(folder / name, digest, stem, claim_id)
         (damage if isinstance(read, Damage) else runs).append(read)  # type: ignore[arg-type]
-    strangers = sorted(p for p in folder.glob("*.json") if p.name not in listed)
-    damage += [Damage(path=path, what="it is not in the ledger") for path in strangers]
+    strangers = [path for path in sorted(folder.glob("*.json")) if path.name not in listed]
+    if strangers:  # a run that is just being recorded is none
+        with _locked(folder, fcntl.LOCK_SH):
+            listed = dict(_listed(folder / LEDGER, []))
+    what = "it is not in the ledger: put there by hand, or pv was killed meanwhile; delete it and run the claim again"
+    damage += [Damage(path=path, what=what) for path in strangers if path.name not in listed]
     return Records(runs=tuple(runs), damage=tuple(damage))
 
 
 def _listed(ledger: Path, damage: list[Damage]) -> Iterator[tuple[str, str]]:
     """File names and digests, in the order of the ledger."""
     text = ledger.read_text(encoding="utf-8", errors="replace") if ledger.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line:
+            continue
         digest, two, name = line.partition("  ")
         is_name = name.endswith(".json") and Path(name).name == name and not name.startswith(".")
         if not two or len(digest) != 64 or not is_name:
@@ -160,6 +207,8 @@ def _listed(ledger: Path, damage: list[Damage]) -> Iterator[tuple[str, str]]:
 
 def _read(path: Path, digest: str, stem: str, claim_id: str) -> Evidence | Damage:
     """A file of the ledger, or why it does not count."""
+    if path.exists() and not path.is_file():
+        return Damage(path=path, what="it is no file")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -186,7 +235,10 @@ def _document(data: bytes) -> dict[str, Any] | None:
         again = sealed(document)["predicate"]["pv"]["sha256"]
         Evidence(path=Path(), document=document).subjects  # noqa: B018 (every field that is read is there)
         ours = document["predicate"]["pv"]
-        _ = (ours["contract"], ours["id"], ours["verdict"], ours["why"], ours["ended"], ours["with_controls"])
+        Verdict(ours["verdict"])
+        kinds_of_ours = [isinstance(ours[name], str) for name in ("contract", "id", "why", "ended")]
+        is_whole = all(kinds_of_ours) and isinstance(ours["with_controls"], bool)
+        is_whole = is_whole and isinstance(ours["run"]["facts"], dict)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return document if kinds == (TYPE, PREDICATE) and held == again else None
+    return document if is_whole and kinds == (TYPE, PREDICATE) and held == again else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,18 +64,24 @@ def _watched(globs: tuple[str, ...], root: Path) -> Iterator[Path]:
     for glob in globs:
         if not is_relative(glob):
             continue
-        for path in root.glob(glob):
-            parts = path.relative_to(root).parts
-            if path.is_file() and "__pycache__" not in parts:
-                yield path
+        try:
+            yield from (path for path in root.glob(glob) if _is_watched(path.relative_to(root).parts, path))
+        except (ValueError, NotImplementedError):  # no pattern at all, which a rule says
+            continue
+
+
+def _is_watched(parts: tuple[str, ...], path: Path) -> bool:
+    """Whether a file that a glob matches is one of the project, and not what Python, git or pv writes there."""
+    return "__pycache__" not in parts and parts[0] not in (".git", "evidence") and path.is_file()
 
 
 def _sources(part: FalsificationTest | Proof, root: Path) -> Iterator[Path]:
     """The files of the project that hold the runner, and what its controls plant."""
     for name in _named(part):
-        path = root / name
-        if is_relative(name) and path.is_file():
-            yield path
+        if is_relative(name) and os.path.isfile(
+            root / name
+        ):  # a word of a command may be too long for a path
+            yield root / name
     for target in _targets(part):
         yield from _modules(target.partition(":")[0], root)
 

@@ -30,8 +30,12 @@ def exhaustive(target, bound):
         except BaseException as error:
             traceback.print_exc()
             return counterexample(case, said(error), is_assertion(error), count)
+        if value is False:
+            return counterexample(case, "it returned False", True, count)
         if value is not None and value is not True:
-            return counterexample(case, f"it returned {value!r}", value is False, count)
+            return ended(
+                "odd", says=f"it must return nothing, true or false, and returned {value!r}", cases=count
+            )
     if count != size:
         return ended("odd", says=f"the domain has {count:,} cases, and {size:,} are stated", cases=count)
     if len(seen) != size:
@@ -59,19 +63,24 @@ def sampled(target, bound):
     prove = named(target)
     if not hasattr(prove, "hypothesis"):
         return ended("odd", says=f"{target} has no @given of hypothesis")
-    tried = [0]
+    tried, odd = [0], []
     inner = prove.hypothesis.inner_test
 
     @functools.wraps(inner)
     def counted(*args, **kwargs):
         try:
-            inner(*args, **kwargs)
+            value = inner(*args, **kwargs)
         except UnsatisfiedAssumption:
             raise
         except BaseException:
             tried[0] += 1
             raise
         tried[0] += 1
+        if value is False:
+            raise AssertionError("it returned False")
+        if value is not None and value is not True:
+            odd.append(f"it must return nothing, true or false, and returned {value!r}")
+            raise TypeError(odd[0])
 
     prove.hypothesis.inner_test = counted
     settings = hypothesis.settings(
@@ -86,8 +95,8 @@ def sampled(target, bound):
         settings(hypothesis.seed(bound["seed"])(prove))()
     except BaseException as error:
         traceback.print_exc()
-        if type(error).__name__ == "Unsatisfiable":
-            return ended("odd", says=said(error), cases=tried[0])
+        if odd or type(error).__name__ == "Unsatisfiable":
+            return ended("odd", says=odd[0] if odd else said(error), cases=tried[0])
         found = " ".join(
             next(iter(getattr(error, "__notes__", ())), "").split()
         )  # hypothesis notes the case first

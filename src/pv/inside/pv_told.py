@@ -37,8 +37,7 @@ def is_assertion(error):
     """Whether somebody asserted, rather than something broke: also pytest.fail, and a group that holds one."""
     if isinstance(error, AssertionError):
         return True
-    kind = type(error)
-    if kind.__module__ == "_pytest.outcomes" and kind.__name__ == "Failed":
+    if is_outcome(error, "Failed"):
         return True
     return any(
         is_assertion(one) for one in getattr(error, "exceptions", ()) if isinstance(one, BaseException)
@@ -47,11 +46,17 @@ def is_assertion(error):
 
 def is_skip(error):
     """Whether a test said that it does not want to run."""
-    kind = type(error)
-    return kind.__name__ in ("Skipped", "SkipTest") and kind.__module__.partition(".")[0] in (
-        "_pytest",
-        "unittest",
+    is_unittest = any(
+        kind.__name__ == "SkipTest" and kind.__module__ == "unittest.case" for kind in type(error).__mro__
     )
+    return is_unittest or is_outcome(error, "Skipped")
+
+
+def is_outcome(error, name):
+    """Whether it is an exception of pytest's of that name: they call themselves builtins, and their base does not."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    bases = [kind for kind in type(error).__mro__ if kind.__name__ == "OutcomeException"]
+    return name in names and any(kind.__module__ == "_pytest.outcomes" for kind in bases)
 
 
 def said(error):

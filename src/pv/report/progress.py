@@ -9,6 +9,7 @@ import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 
+from pv.errors import printable
 from pv.run.verdict import Result
 
 _REFRESH_S = 0.2
@@ -53,7 +54,7 @@ class Progress(AbstractContextManager["Progress"]):
             seconds = result.end_unix_s - result.start_unix_s
             clear = "\r\x1b[K" if self._is_terminal else ""
             head = f"[{self._ended}/{self._total}] {result.word:<14} {result.id}"
-            why = "" if result.verdict.value == "survived" else f": {result.why}"
+            why = "" if result.verdict.value == "survived" else f": {printable(result.why)}"
             self._write(f"{clear}{head} ({max(seconds, 0):.1f} s){why}\n")
 
     def _refresh(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pv.errors import printable
 from pv.report.words import SIGNS, age, kind, progress, reached, state, summary, why
 from pv.status.claim import Claim
 from pv.status.compute import ContractStatus, Report
@@ -27,7 +28,7 @@ def status_table(report: Report) -> str:
     if report.milestones:
         lines.append("")
     lines += [f"problem: {problem}" for problem in report.problems]
-    return "\n".join([*lines, summary(report)])
+    return "\n".join([*map(printable, lines), summary(report)])
 
 
 def _contract(contract: ContractStatus, report: Report) -> Iterator[str]:
@@ -81,4 +82,4 @@ def _markdown_row(claim: Claim, report: Report) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    return printable(" ".join(text.replace("|", "\\|").replace("<", "&lt;").split()))

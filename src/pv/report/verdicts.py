@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pv.errors import printable
 from pv.run.verdict import Result, Verdict
 
 _TAIL_LINES = 30
@@ -28,8 +29,9 @@ def verdict_table(results: Sequence[Result], live_left_out: int, unread: Sequenc
             stem = result.contract.stem
             lines.append(stem)
         lines.append(f"  {result.word:<14}  {result.id:<{width}}  {result.why}")
-    lines += [f"{path}\n  not read        {reason}" for path, reason in unread]
-    return "\n".join([*lines, "", _summary(results, live_left_out, len(unread))])
+    for path, reason in unread:
+        lines += [path, f"  not read        {reason}"]
+    return "\n".join([*map(printable, lines), "", _summary(results, live_left_out, len(unread))])
 
 
 def _summary(results: Sequence[Result], live_left_out: int, unread: int) -> str:
@@ -53,7 +55,8 @@ def failures(results: Sequence[Result]) -> str:
         if answer is None or answer.output is None or not answer.output.tail.strip():
             continue
         if result.verdict in (Verdict.REFUTED, Verdict.NO_ANSWER) and answer.said.value != "held":
-            tail = "\n".join(answer.output.tail.rstrip().splitlines()[-_TAIL_LINES:])
+            last = answer.output.tail.rstrip().splitlines()[-_TAIL_LINES:]
+            tail = "\n".join(printable(line.expandtabs()) for line in last)
             parts.append(f"--- {result.id}: the last lines of what it printed\n{tail}\n")
     return "\n".join(parts)
 

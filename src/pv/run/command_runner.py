@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from statistics import median
 
 from pv.contract.runner import CommandRunner, Figure, MeasureRunner
@@ -108,6 +109,8 @@ def _judged(
     """Hold the median against the limit."""
     if op is None or limit is None:
         return done.answer(Said.NOTHING, "the contract names no limit for the figure", argv, ground)
+    if not isfinite(limit):
+        return done.answer(Said.NOTHING, f"the limit of the contract is {limit}", argv, ground)
     value = median(values)
     figure = Measured(value=value, op=op, limit=limit, unit=unit, values=values)
     held = COMPARE[op](value, limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -107,6 +108,12 @@ def _output(finished: Finished, text: str) -> Output:
     return Output(sha256=digest.hexdigest(), size_bytes=size, tail=text[-MAX_TAIL:])
 
 
+def _finite(text: str) -> float | str:
+    """A number of a report; NaN and what is beyond every float stay texts, because evidence is JSON."""
+    value = float(text)
+    return value if math.isfinite(value) else text
+
+
 def _events(report: Path) -> list[Mapping[str, Any]]:
     """The lines of a report that are objects; a test may write its own, and a line cut short is left out."""
     if not report.exists():
@@ -114,8 +121,8 @@ def _events(report: Path) -> list[Mapping[str, Any]]:
     events: list[Mapping[str, Any]] = []
     for line in report.read_bytes()[:_MAX_REPORT_BYTES].splitlines():
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = json.loads(line, parse_constant=str, parse_float=_finite)
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             events.append(event)

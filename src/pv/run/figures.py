@@ -46,7 +46,10 @@ def json_number(stdout: str, way: str) -> float | str:
             return f"its JSON has nothing at {way}"
     if isinstance(found, bool) or not isinstance(found, int | float):
         return f"its JSON has {found!r} at {way}, which is no number"
-    return _finite(float(found))
+    try:
+        return _finite(float(found))
+    except OverflowError:  # a whole number may have any length
+        return f"its figure at {way} is larger than any float"
 
 
 def _finite(value: float) -> float | str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _NOT_COPIED = (
     ".git", ".hg", ".venv*", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache",
     ".hypothesis", ".tox", "evidence", "*.pyc",
 )  # fmt: skip
+_ASSERTS = re.compile(r"\bassert\b|\bAssertionError\b")
 
 
 class Shown(StrEnum):
@@ -92,17 +94,40 @@ def _edited(edit: Edit, ground: Ground, folder: Path) -> Ground:
     original = (root / edit.path).resolve()
     if not original.is_relative_to(root.resolve()) or not original.is_file():
         raise Unplantable(f"there is no file {edit.path} in the project")
-    text = original.read_text(encoding="utf-8", errors="surrogateescape")
-    found = text.count(edit.replace)
-    if found != 1 or edit.replace == edit.by:
-        raise Unplantable(f"{edit.replace!r} stands {found} times in {edit.path}, and must stand there once")
-    copy_project(root, copy)
-    changed = copy / edit.path
-    changed.parent.mkdir(parents=True, exist_ok=True)
-    changed.write_text(text.replace(edit.replace, edit.by), encoding="utf-8", errors="surrogateescape")
+    try:
+        edited = _replaced(edit, original.read_bytes())
+        copy_project(root, copy)
+        _rewrite(copy / edit.path, edited, copy, edit)
+    except OSError as error:
+        raise Unplantable(f"the project cannot be copied ({error.strerror or error})") from None
     first = [copy, copy / "src", *_moved(ground.project, copy)]
     folders = tuple(dict.fromkeys(str(path) for path in first if path.is_dir()))
     return replace(_with_plan(ground, {"original": str(original)}, folders), root=copy)
+
+
+def _replaced(edit: Edit, data: bytes) -> bytes:
+    """The bytes of the file with the text replaced, and nothing else: not the ends of its lines either."""
+    old, new = (text.encode("utf-8", "surrogateescape") for text in (edit.replace, edit.by))
+    if b"\r\n" in data:
+        old, new = (text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for text in (old, new))
+    if edit.path.endswith(".py") and len(_ASSERTS.findall(edit.by)) > len(_ASSERTS.findall(edit.replace)):
+        raise Unplantable("it plants an assertion, so that every test fails for it that comes there")
+    found = data.count(old) if old else 0
+    if found != 1 or old == new:
+        raise Unplantable(f"{edit.replace!r} stands {found} times in {edit.path}, and must stand there once")
+    return data.replace(old, new)
+
+
+def _rewrite(changed: Path, data: bytes, copy: Path, edit: Edit) -> None:
+    """Write the edited file into the copy. A link may lead out of it, and to the file of the project itself."""
+    if not changed.resolve().is_relative_to(copy.resolve()):
+        raise Unplantable(
+            f"{edit.path} is reached through a link that leads out of a copy; name the file itself"
+        )
+    changed.parent.mkdir(parents=True, exist_ok=True)
+    if changed.exists():
+        changed.chmod(changed.stat().st_mode | stat.S_IWUSR)
+    changed.write_bytes(data)
 
 
 def _moved(project: Project, copy: Path) -> list[Path]:
@@ -120,13 +145,20 @@ def copy_project(root: Path, copy: Path) -> None:
     """
     names = _known_to_git(root)
     if names is None:
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True)
+        shutil.copytree(root, copy, ignore=_not_copied, symlinks=True)
         return
     for name in names:
         source, target = root / name, copy / name
-        if source.is_file() and name.partition("/")[0] != "evidence":
+        if (source.is_symlink() or source.is_file()) and name.partition("/")[0] != "evidence":
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _not_copied(folder: str, names: list[str]) -> set[str]:
+    """Of the names of a folder those that are caches, or pipes and sockets, which have no content to copy."""
+    kinds = {name: stat.S_IFMT(os.lstat(os.path.join(folder, name)).st_mode) for name in names}
+    special = {name for name, kind in kinds.items() if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)}
+    return special | shutil.ignore_patterns(*_NOT_COPIED)(folder, names)
 
 
 def _known_to_git(root: Path) -> list[str] | None:

@@ -75,6 +75,7 @@ def run_process(
             return Finished(exit_code=None, missing=missing, seconds=0.0, stdout=out, stderr=err)
     stopped = _wait(process.pid, start, timeout_s, (out, err), stop)
     _end_group(process, gently=stopped is not None)
+    _end_strays(env.get("PV_REPORT"))
     seconds = time.monotonic() - start
     code = process.returncode
     if stopped is not None:
@@ -110,6 +111,15 @@ def _end_group(process: subprocess.Popen[bytes], *, gently: bool) -> None:
             time.sleep(_POLL_S)
     _send(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _end_strays(report: str | None) -> None:
+    """End what left the group and still has this run's report in its environment; without /proc nothing is found."""
+    mark = f"PV_REPORT={report}".encode()
+    for place in Path("/proc").glob("[0-9]*") if report else ():
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 def _send(group: int, number: signal.Signals) -> None:

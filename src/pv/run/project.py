@@ -17,7 +17,8 @@ from pv.run.errors import InterpreterWrong
 INSIDE = Path(__file__).parent.parent / "inside"  # what runs in the project's interpreter
 _ABOUT_TIMEOUT_S = 60
 # What a test run around pv, or a person's shell, would slip into ours: filters, plugins, a worker's identity.
-_DROPPED = ("PYTEST_", "COV_CORE_", "PV_PLANT", "PV_REPORT")
+# PYTHONOPTIMIZE takes every assertion away, PYTHONSAFEPATH the folder of our scripts.
+_DROPPED = ("PYTEST_", "COV_CORE_", "PV_PLANT", "PV_REPORT", "PYTHONOPTIMIZE", "PYTHONSAFEPATH")
 
 
 @dataclass(frozen=True, kw_only=True)

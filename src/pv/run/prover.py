@@ -41,6 +41,9 @@ def run_prover(prover: Prover, ground: Ground, timeout_s: float) -> Answer:
     if ended is None:
         why = f"its process ended with exit code {done.finished.exit_code} before it told anything"
         return done.answer(Said.NOTHING, why, argv, ground)
+    if ended.get("how") in ("exhausted", "sampled") and done.finished.exit_code != 0:
+        why = f"it came to its end, and its process ended with exit code {done.finished.exit_code}"
+        return done.answer(Said.NOTHING, why, argv, ground)
     return _told(dict(ended), done, argv, ground)
 
 

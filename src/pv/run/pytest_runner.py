@@ -29,7 +29,7 @@ def run_pytest(runner: PytestRunner, ground: Ground, timeout_s: float) -> Answer
         why = done.finished.no_answer or _without_file(done)
         return done.answer(Said.NOTHING, why, shown, ground)
     xpassed = {str(event.get("id")) for event in done.events if event.get("event") == "xpass"}
-    selected = sum(int(e["count"]) for e in done.events if e.get("event") == "selected" and "count" in e)
+    selected = _told(done, "selected")
     counts = tests.counts(selected, len(xpassed))
     said, why = _judged(runner, tests, counts, xpassed, done)
     failures = tests.of("failed")
@@ -49,6 +49,12 @@ def _without_file(done: Executed) -> str:
     if ended is not None and ended.get("how") == "unimportable":
         return f"pytest cannot be imported there ({ended.get('says')})"
     return f"pytest ended with exit code {done.finished.exit_code} and left no JUnit file"
+
+
+def _told(done: Executed, event: str) -> int:
+    """How many tests pytest says it selected, or took away; a line of the test's own that looks alike is none."""
+    counts = [told.get("count") for told in done.events if told.get("event") == event]
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def _judged(
@@ -78,6 +84,9 @@ def _passed(
     for node_id in runner.node_ids:
         if not any(_is_of(case.id, node_id) for case in tests.of("passed")):
             return Said.NOTHING, f"no test of {node_id} ran"
+    if deselected := _told(done, "deselected"):
+        why = f"the project's options or its conftest.py left out {deselected} of the named tests"
+        return Said.NOTHING, why
     if counts.passed < counts.selected:
         return Said.NOTHING, f"only {counts.passed} of {counts.selected} selected tests are in the JUnit file"
     if done.finished.exit_code != _EXIT_OK:

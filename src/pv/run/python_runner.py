@@ -34,6 +34,9 @@ def run_python(runner: PythonRunner, ground: Ground, timeout_s: float) -> Answer
         why = f"its process ended with exit code {done.finished.exit_code} before it returned"
         return done.answer(Said.NOTHING, why, argv, ground)
     how, says = str(ended.get("how")), str(ended.get("says", ""))
+    if how == "held" and done.finished.exit_code != 0:
+        why = f"it returned, and its process ended with exit code {done.finished.exit_code}"
+        return done.answer(Said.NOTHING, why, argv, ground)
     said, why = _SAID.get(how, (Said.NOTHING, "its answer cannot be read"))
     first = says.partition("\n")[0]
     return done.answer(
