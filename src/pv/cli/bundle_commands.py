@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pv.cli.options import format_option
+from pv.cli.run_options import end_with_runners
 from pv.corpus import project_root
 from pv.errors import EXIT_NO, EXIT_NO_ANSWER, EXIT_OK
 from pv.report.progress import Progress
@@ -91,6 +92,7 @@ def replay_command(
         means=Means(have=frozenset(have)),
         today=date.today(),
     )
+    end_with_runners()
     with Progress(jobs_of(held, live=live)) as progress:
         rows = replay(held, order, progress, live=live, workers=jobs)
     if output_format == "json":

@@ -90,7 +90,7 @@ def run_claims(
         return _settled(len(selection.jobs), selection.live_left_out, read.unread, asked)
     store = None if asked.no_record else place
     campaign = Campaign(jobs=jobs, order=order, store=store, workers=asked.jobs)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a runner does not outlive pv
+    end_with_runners()
     with Progress(len(jobs)) as progress:
         results = carry_out(campaign, progress)
     code = exit_code(results)
@@ -102,6 +102,14 @@ def run_claims(
     print(failures(results), end="", file=sys.stderr)
     print(verdict_table(results, selection.live_left_out, read.unread))
     return code
+
+
+def end_with_runners() -> None:
+    """Take a signal that ends pv, also that of a terminal that is closed, as Ctrl-C, so that no runner outlives it."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def unsettled(jobs: Sequence[Job], root: Path, store: Path) -> tuple[Job, ...]:

@@ -9,16 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pv.evidence import store
 from pv.evidence.statement import PREDICATE, TYPE, sealed
 from pv.evidence.store import record, records_of
 from pv.run.reading import read_contracts
-from pv_project import Trial
+from pv_project import Trial, pv
 
 FAST = "{command: [python, -c, \"import os; assert os.environ.get('SIDE') != 'broken'\"]}"
 BREAKS = "{env: {SIDE: broken}}"
@@ -98,7 +100,9 @@ def test_one_that_the_ledger_does_not_name_does_not_count(recorded: Trial) -> No
     (path,) = recorded.evidence("A")
     shutil.copy(path, path.with_name("20990101T000000Z-0000000000000000.json"))
     records = records_of(recorded.root / "evidence", "split-v1", "A")
-    assert (len(records.runs), [d.what for d in records.damage]) == (1, ["it is not in the ledger"])
+    (damage,) = records.damage
+    assert len(records.runs) == 1
+    assert damage.what.startswith("it is not in the ledger")
 
 
 def test_a_later_run_changes_no_file_of_an_earlier_one(recorded: Trial) -> None:
@@ -163,10 +167,16 @@ def test_what_a_run_reports_is_in_its_evidence(trial: Trial) -> None:
     assert artifact["digest"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_records_nothing_and_leaves_nothing(trial: Trial, number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("name", ["falsify", "replay"])
+def test_a_run_that_is_interrupted_records_nothing_and_leaves_nothing(
+    trial: Trial, name: str, number: int
+) -> None:
     trial.claim("A", "{command: [sleep, '61.5']}", BREAKS)
-    command = [sys.executable, "-m", "pv", "falsify", str(trial.root / "contracts")]
+    contracts, bundle = str(trial.root / "contracts"), str(trial.root / "b.tar.gz")
+    assert pv("bundle", contracts, "-o", bundle).code == 0
+    more = [contracts] if name == "falsify" else [bundle, "--project", str(trial.root)]
+    command = [sys.executable, "-m", "pv", name, *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         sleeper = _wait_for_child(process.pid)
         process.send_signal(number)
@@ -188,3 +198,89 @@ def _wait_for_child(pid: int) -> psutil.Process:
 
 def test_root_is_found_from_the_folder_of_contracts(recorded: Trial) -> None:
     assert read_contracts(recorded.root / "contracts").root == Path(recorded.root)
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_line_that_a_full_disk_cut_short_swallows_no_later_run(recorded: Trial, cut: int) -> None:
+    (first,) = recorded.evidence("A")
+    ledger = first.parent / "LEDGER"
+    ledger.write_bytes(ledger.read_bytes()[:-cut])
+    assert recorded.falsify().verdict("A") == "survived"
+    records = records_of(recorded.root / "evidence", "split-v1", "A")
+    assert {records.runs[-1].path} == {*recorded.evidence("A")} - {first}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("verdict", "maybe"),
+        ("ended", 5),
+        ("why", ["a"]),
+        ("with_controls", "no"),
+        ("run", None),
+        ("run", {"facts": None}),
+    ],
+)
+def test_a_sealed_file_with_another_kind_of_value_is_damage(
+    recorded: Trial, field: str, value: object
+) -> None:
+    (path,) = recorded.evidence("A")
+    document = json.loads(path.read_text())
+    document["predicate"]["pv"][field] = value
+    data = json.dumps(sealed(document)).encode()
+    path.write_bytes(data)
+    (path.parent / "LEDGER").write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    done = recorded.status()
+    assert (done.code, len(done.json["damage"])) == (1, 1), done.stderr
+
+
+def test_a_pipe_in_place_of_a_run_is_damage(recorded: Trial) -> None:
+    (path,) = recorded.evidence("A")
+    path.unlink()
+    os.mkfifo(path)
+    assert len(_damage(recorded)) == 1
+
+
+def test_a_run_that_is_just_being_recorded_is_no_damage(
+    recorded: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = recorded.evidence("A")
+    document = json.loads(path.read_text())
+    append, begun = store._append, threading.Event()
+
+    def slow(ledger: Path, line: bytes) -> None:
+        begun.set()
+        time.sleep(0.5)
+        append(ledger, line)
+
+    monkeypatch.setattr(store, "_append", slow)
+    writer = threading.Thread(target=record, args=(recorded.root / "evidence", document))
+    writer.start()
+    begun.wait()
+    damage = records_of(recorded.root / "evidence", "split-v1", "A").damage
+    writer.join()
+    assert damage == ()
+
+
+@pytest.mark.parametrize("claim", [".", "..", "x" * 300, "\u00e9" * 100])
+def test_whatever_a_claim_is_called_its_evidence_lies_in_a_folder_of_its_own(
+    trial: Trial, claim: str
+) -> None:
+    trial.claim(f'"{claim}"', FAST, BREAKS)
+    assert trial.falsify().verdict(claim) == "survived"
+    (ledger,) = (trial.root / "evidence").rglob("LEDGER")
+    assert len(ledger.relative_to(trial.root / "evidence").parts) == 3
+
+
+def test_everything_may_be_watched_without_what_is_recorded(trial: Trial) -> None:
+    (trial.root / ".git").mkdir()
+    (trial.root / ".git/index").write_text("a")
+    trial.claim("A", FAST, BREAKS, subjects='["**/*"]')
+    assert trial.falsify().verdict("A") == "survived"
+    (trial.root / ".git/index").write_text("b")
+    assert trial.status().json["contracts"][0]["survived"] == 1
+
+
+def test_a_glob_that_is_none_stops_no_run(trial: Trial) -> None:
+    trial.claim("A", FAST, BREAKS, subjects='["src/a**"]')
+    assert trial.falsify().verdict("A") == "survived"
