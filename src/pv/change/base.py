@@ -46,7 +46,7 @@ def merge_base(root: Path, ref: str) -> str:
     Raises:
         NoBase.
     """
-    return git(root, "merge-base", ref, "HEAD", ref=ref).decode().strip()
+    return git(root, "merge-base", "--", ref, "HEAD", ref=ref).decode().strip()
 
 
 def contracts_at(root: Path, commit: str, folder: Path) -> dict[str, Contract]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import date
 from pathlib import Path
@@ -10,8 +11,10 @@ import click
 
 from pv.corpus import project_root
 from pv.errors import EXIT_OK
-from pv.survey.errors import AlreadyThere
+from pv.survey.errors import AlreadyThere, NameWrong
 from pv.survey.scaffold import scaffold
+
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @click.command("scaffold")
@@ -33,6 +36,8 @@ def scaffold_command(name: str, tests: tuple[str, ...], output: Path | None) -> 
       pv scaffold slug-v1 --tests tests/test_slug.py::test_words --tests tests/test_unicode.py
     """
     name = name.removesuffix(".yaml")
+    if not _NAME.fullmatch(name):
+        raise NameWrong(name=name)
     root = project_root(Path.cwd())
     path = output or root / "contracts" / f"{name}.yaml"
     if path.exists():

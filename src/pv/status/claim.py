@@ -94,7 +94,7 @@ def _state(part: FalsificationTest | Proof, held: Standing) -> tuple[State, str]
         until = part.pending
         return State.PENDING, f"pending until {until.expires}: {until.reason} ({until.owner})"
     if held.last is None:
-        return State.NEVER_RUN, "it was deleted" if held.damage else "it was never run"
+        return State.NEVER_RUN, "none of its evidence counts" if held.damage else "it was never run"
     if held.stale:
         more = f" and {len(held.stale) - 1} more" if len(held.stale) > 1 else ""
         return State.STALE, f"{held.stale[0]}{more}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from pv.artifacts import Other
 from pv.contract.contract import Contract
 from pv.corpus import project_root
+from pv.errors import NoContracts
 from pv.evidence.store import Damage
 from pv.profile import Profile
 from pv.review import Judged, review
@@ -90,16 +91,20 @@ def compute(path: Path, store: Path | None, today: date) -> Report:
         if not isinstance(one.artifact, Other)
         for status in [_own(one, root, place)]
     }
-    levels = {stem: _capped(stem, own) for stem in own}
+    weakest = _weakest(own)
+    levels = {stem: _capped(stem, own, weakest) for stem in own}
     contracts = tuple(
         replace(status, level=levels[stem][0], why_not_higher=_reasons(status, levels[stem]))
         for stem, status in own.items()
     )
     now = datetime.now(UTC)
     if path.is_file():
-        return Report(
-            contracts=tuple(c for c in contracts if Path(c.path) == path), milestones=(), now=now, root=root
-        )
+        named = tuple(c for c in contracts if Path(c.path) == path)
+        if not named:  # hidden, of another suffix, or milestones: nothing is no yes
+            raise NoContracts(path=str(path))
+        return Report(contracts=named, milestones=(), now=now, root=root)
+    if not contracts:
+        raise NoContracts(path=str(path))
     documents = [one.artifact for one in judged if isinstance(one.artifact, Other)]
     milestones = tuple(
         milestone
@@ -184,20 +189,41 @@ def _told(claim: Claim) -> str:
     }.get(claim.state, f"gave no answer ({claim.why})")
 
 
+def _weakest(own: Mapping[str, ContractStatus]) -> dict[str, Level]:
+    """The lowest status among a contract and all that it depends on, directly or not; a circle bears nothing up."""
+    levels = {
+        stem: min([status.own, *(Level.INVALID for other in status.depends_on if other not in own)])
+        for stem, status in own.items()
+    }
+    users: dict[str, list[str]] = {}
+    for stem, status in own.items():
+        for other in status.depends_on:
+            users.setdefault(other, []).append(stem)
+    waiting = sorted(
+        levels, key=lambda stem: levels[stem], reverse=True
+    )  # the lowest is the first to be taken
+    while waiting:
+        stem = waiting.pop()
+        for user in users.get(stem, ()):
+            if levels[user] > levels[stem]:
+                levels[user] = levels[stem]
+                waiting.append(user)
+    return levels
+
+
 def _capped(
-    stem: str, own: Mapping[str, ContractStatus], above: frozenset[str] = frozenset()
+    stem: str, own: Mapping[str, ContractStatus], weakest: Mapping[str, Level]
 ) -> tuple[Level, str | None]:
     """The weakest of a contract and all that it depends on, and the reason when that is not itself."""
-    weakest, reason = own[stem].own, None
+    level = weakest[stem]
+    if level == own[stem].own:
+        return level, None
     for other in own[stem].depends_on:
-        if other in above or other == stem:  # a circle bears nothing up, and a rule names it
-            continue
-        is_there = other in own
-        level = _capped(other, own, above | {stem})[0] if is_there else Level.INVALID
-        if level < weakest:
-            told = level.name if is_there else "not among the contracts"
-            weakest, reason = level, f"it depends on {other}, which is {told}"
-    return weakest, reason
+        if other not in own:
+            return level, f"it depends on {other}, which is not among the contracts"
+        if weakest[other] == level:
+            return level, f"it depends on {other}, which is {level.name}"
+    return level, None
 
 
 def _reasons(status: ContractStatus, capped: tuple[Level, str | None]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -62,17 +63,22 @@ def write_bundle(report: Report, folder: Path, store: Path, output: Path) -> int
     }
     manifest["sha256"] = digest_of(manifest)
     data = _packed({MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode(), **files})
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")  # a full disk leaves no half of an archive
     try:
-        with output.open("xb") as file:
-            file.write(data)
+        part.write_bytes(data)
+        os.link(part, output)
     except FileExistsError:
         raise AlreadyThere(path=str(output)) from None
+    finally:
+        part.unlink(missing_ok=True)
     return len(files)
 
 
 def _contracts(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, or the one that was named."""
+    within = folder if folder.is_dir() else folder.parent
     return {
-        f"contracts/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files_of(folder)
+        f"contracts/{path.relative_to(within).as_posix()}": path.read_bytes() for path in files_of(folder)
     }
 
 

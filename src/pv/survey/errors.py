@@ -37,3 +37,24 @@ class BundleWrong(PvError):
     exit_code = 1
     path: str
     reason: str
+
+
+@dataclass(kw_only=True, eq=False)
+class TestsElsewhere(PvError):
+    """The tests do not lie in the project, so that no node id from its root can name them."""
+
+    id = "PV504"
+    text = "{path} does not lie below {root}, the root of this project"
+    help = "run pv in the project of the tests; its root is the nearest folder with .git or pyproject.toml"
+    path: str
+    root: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NameWrong(PvError):
+    """The name of a contract is also a part of paths and ids, and must be plain."""
+
+    id = "PV505"
+    text = "{name} is no name of a contract"
+    help = "take letters, digits, - and _, such as slug-v1; -o FILE says where to"
+    name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -22,15 +23,28 @@ class Graph:
     @property
     def cycles(self) -> tuple[tuple[str, ...], ...]:
         """Circles, each once, from its first stem in the alphabet."""
-        found = {_turned(cycle) for stem in self.edges for cycle in self._from(stem, ())}
-        return tuple(sorted(found))
+        return tuple(sorted({_turned(cycle) for cycle in self._circles()}))
 
-    def _from(self, stem: str, way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        if stem in way:
-            yield way[way.index(stem) :]
-            return
-        for to in self.edges.get(stem, ()):
-            yield from self._from(to, (*way, stem))
+    def _circles(self) -> Iterator[tuple[str, ...]]:
+        """Of each contract the shortest way back to itself; all ways would be too many to walk."""
+        for start in self.edges:
+            before: dict[str, str] = {}
+            waiting = deque([start])
+            while waiting and start not in before:
+                stem = waiting.popleft()
+                for to in self.edges.get(stem, ()):
+                    if to not in before:
+                        before[to] = stem
+                        waiting.append(to)
+            if start in before:
+                yield _way_back(start, before)
+
+
+def _way_back(start: str, before: Mapping[str, str]) -> tuple[str, ...]:
+    way = [before[start]]
+    while way[-1] != start:
+        way.append(before[way[-1]])
+    return tuple(reversed(way))
 
 
 def _turned(cycle: tuple[str, ...]) -> tuple[str, ...]:

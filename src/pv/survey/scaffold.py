@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from pv.survey.errors import NoTests
+from pv.survey.errors import NoTests, TestsElsewhere
 
 _HEAD = """\
-# A skeleton by `pv scaffold`. It is invalid until every empty text is filled in: `pv validate` and `pv lint` say which.
+# A skeleton by `pv scaffold`: fill in every empty text. `pv validate` and `pv lint` say what it lacks.
 metadata:
   version: "0.1.0"
   created: {today}
@@ -51,7 +51,7 @@ def scaffold(name: str, tests: Sequence[str], root: Path, today: date) -> str:
         today: for the head.
 
     Raises:
-        NoTests.
+        NoTests, TestsElsewhere.
     """
     prefix = re.sub(r"[^A-Z0-9]+", "-", re.sub(r"-v\d+$", "", name).upper()).strip("-") or "CLAIM"
     node_ids = [node_id for path in tests for node_id in _node_ids(path, root)]
@@ -72,14 +72,18 @@ def _node_ids(named: str, root: Path) -> Iterator[str]:
     """The tests that a name stands for: all of a file or folder, or the one behind `::`."""
     place, _, only = named.partition("::")
     path = Path(place)
-    files = sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+    files = sorted({*path.rglob("test_*.py"), *path.rglob("*_test.py")}) if path.is_dir() else [path]
     for file in files:
         try:
             body = ast.parse(file.read_bytes()).body
         except (SyntaxError, ValueError, OSError):
             continue
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise TestsElsewhere(path=str(file), root=str(root))
         name = file.resolve().relative_to(root.resolve()).as_posix()
-        yield from (f"{name}::{test}" for test in _tests(body) if only in ("", test))
+        yield from (
+            f"{name}::{test}" for test in _tests(body) if only in ("", test) or test.startswith(f"{only}::")
+        )
 
 
 def _tests(body: list[ast.stmt]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,3 +265,17 @@ def test_every_format_exits_alike(survived: Trial) -> None:
         pv("status", survived.root / "contracts", "--format", f).code for f in ("table", "json", "md", "html")
     ]
     assert codes == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", [".hidden.yaml", "contract.txt", "milestones.yaml"])
+def test_nothing_to_judge_is_no_yes(trial: Trial, name: str) -> None:
+    trial.claim("A", FAST, BREAKS)
+    path = trial.root / "contracts" / name
+    path.write_text("milestones: []\n" if name == "milestones.yaml" else trial.contract().read_text())
+    done = pv("status", path)
+    assert (done.code, "PV103" in done.stderr) == (2, True)
+
+
+def test_a_folder_of_milestones_alone_is_no_yes(tmp_path: Path) -> None:
+    (tmp_path / "milestones.yaml").write_text("milestones: []\n")
+    assert pv("status", tmp_path).code == 2

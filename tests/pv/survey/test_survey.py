@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
 import json
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,75 @@ def _pack(path: Path, files: dict[str, bytes]) -> None:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     path.write_bytes(gzip.compress(plain.getvalue()))
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "..", "", "two words", "/tmp/evil", "-x"])
+def test_a_skeleton_has_a_plain_name(trial: Trial, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(trial.root)
+    done = pv("scaffold", "--", name)
+    assert (done.code, "PV505" in done.stderr) == (2, True)
+
+
+def test_a_skeleton_of_tests_of_another_project_is_refused(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_other.py").write_text("def test_a():\n    pass\n")
+    monkeypatch.chdir(trial.root)
+    done = pv("scaffold", "split-v2", "--tests", tmp_path / "test_other.py")
+    assert (done.code, "PV504" in done.stderr) == (2, True)
+
+
+def test_a_skeleton_of_a_class_and_of_either_name_of_a_file(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trial.root / "more").mkdir()
+    (trial.root / "more/a_test.py").write_text("class TestA:\n    def test_b(self):\n        pass\n")
+    monkeypatch.chdir(trial.root)
+    for name, tests in (("one-v1", "more/a_test.py::TestA"), ("two-v1", "more")):
+        assert pv("scaffold", name, "--tests", tests).code == 0
+        assert "more/a_test.py::TestA::test_b" in trial.contract(name).read_text()
+
+
+def test_a_bundle_of_one_file_is_replayed(trial: Trial) -> None:
+    trial.claim("A-1", FAST, BREAKS)
+    assert trial.falsify().code == 0
+    bundle = trial.root / "one.tar.gz"
+    assert pv("bundle", trial.contract(), "-o", bundle).code == 0
+    done = pv("replay", bundle, "--project", trial.root, "--format", "json")
+    assert (done.code, done.json["claims"][0]["comparison"]) == (0, "same")
+
+
+def test_a_bundle_that_cannot_be_written_leaves_no_half(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.claim("A-1", FAST, BREAKS)
+
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    folder = trial.root / "out"
+    folder.mkdir()
+    assert pv("bundle", trial.root / "contracts", "-o", folder / "b.tar.gz").code == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_many_ways_through_a_graph_are_walked_once(trial: Trial) -> None:
+    for i in range(24):
+        for side in "ab":
+            trial.head(f"d{i:02}{side}", depends_on=f"d{i - 1:02}a, d{i - 1:02}b" if i else "")
+    trial.write()
+    start = time.monotonic()
+    assert pv("graph", trial.root / "contracts").code == 0
+    assert len(trial.status().json["contracts"]) == 48
+    assert time.monotonic() - start < 30
+
+
+def test_a_long_chain_is_no_bug(trial: Trial) -> None:
+    for i in range(1100):
+        trial.head(f"d{i}", depends_on=f"d{i - 1}" if i else "")
+    trial.write()
+    assert pv("graph", trial.root / "contracts").code == 0
+    assert trial.status().code == 1  # all are invalid, having no claims
