@@ -11,7 +11,7 @@ from pv.cli.run_options import Asked, run_claims, run_options
 
 
 @click.command("falsify")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), default=Path("contracts"))
 @click.option(
     "--live", is_flag=True, help="Run those too that are marked live: on the real artifact, and long."
 )

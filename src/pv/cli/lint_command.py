@@ -18,7 +18,7 @@ from pv.review import review
 
 
 @click.command("lint")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), default=Path("contracts"))
 @profile_option
 @click.option(
     "--format",

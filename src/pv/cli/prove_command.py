@@ -11,7 +11,7 @@ from pv.cli.run_options import Asked, run_claims, run_options
 
 
 @click.command("prove")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), default=Path("contracts"))
 @run_options
 def prove_command(path: Path, **asked: Any) -> int:
     """Look for counterexamples inside the bounds that contracts state.
