@@ -100,7 +100,7 @@ def _turns(text: str) -> Counter[str]:
 
 def smaller_is_stronger(name: str, old: float | None, new: float | None) -> Iterator[Difference]:
     """A tolerance. One that appears or goes is a weaker claim either way: exact became roughly, or a limit is gone."""
-    if old == new:
+    if same(old, new):
         return
     is_stronger = old is not None and new is not None and new < old
     yield difference(Kind.STRENGTHENED if is_stronger else Kind.WEAKENED, arrow(name, old, new))
@@ -108,7 +108,7 @@ def smaller_is_stronger(name: str, old: float | None, new: float | None) -> Iter
 
 def larger_is_stronger(name: str, old: float | None, new: float | None) -> Iterator[Difference]:
     """A bound, a size, a number of examples or repeats; none is the smallest."""
-    if old == new:
+    if same(old, new):
         return
     is_stronger = new is not None and (old is None or new > old)
     yield difference(Kind.STRENGTHENED if is_stronger else Kind.WEAKENED, arrow(name, old, new))

@@ -6,6 +6,7 @@ The field decides whether to ask: `version: 1.0` is text where text is wanted an
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from pv.tree.nodes import Block, Items, Node, Scalar
@@ -39,12 +40,17 @@ def number(node: Scalar) -> int | float | None:
     if not node.plain or len(text) > _MAX_DIGITS:
         return None
     if _DECIMAL.fullmatch(text):
-        return int(text)
+        return _held(int(text))
     if _OTHER_BASE.fullmatch(text):
-        return int(text, 0)
+        return _held(int(text, 0))
     if _FLOAT.fullmatch(text):
         return float(text)
     return float(_NOT_FINITE[text]) if text in _NOT_FINITE else None
+
+
+def _held(value: int) -> int | None:
+    """A whole number that a float can hold too, because limits are compared with floats; None for a larger one."""
+    return value if abs(value) <= sys.float_info.max else None
 
 
 def plain_value(node: Node) -> Any:

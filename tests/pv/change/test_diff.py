@@ -199,3 +199,10 @@ def test_every_field_has_a_comparison(kind: Any) -> None:
 def test_a_side_that_cannot_be_read(tmp_path: Path) -> None:
     done = _diff(tmp_path, "metadata: [")
     assert (done.code, "PV402" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("limit", [".nan", ".inf"])
+def test_what_is_no_number_is_the_same_as_itself(tmp_path: Path, limit: str) -> None:
+    path = tmp_path / "split-v1.yaml"
+    path.write_text(BASE.replace("tolerance: 0.5", f"tolerance: {limit}"))
+    assert pv("diff", path, path).code == 0

@@ -131,7 +131,6 @@ def test_the_shell_takes_no_assertion_away(trial: Trial, monkeypatch: pytest.Mon
         '{"loss": NaN}',
         '{"loss": 1e400}',
         "[" * 100_000,
-        '{"event": "selected", "count": "many"}',
         '{"name": "\\ud800"}',
         json.dumps({"artifact": "x" * 5000}),
         json.dumps({"artifact": "a\0b"}),
@@ -143,6 +142,14 @@ def test_whatever_is_told_the_run_is_recorded_and_counts(trial: Trial, text: str
     assert trial.falsify().verdict("A") == "survived"
     done = trial.status()
     assert (done.code, done.json["contracts"][0]["status"]) == (0, "FUNCTIONAL"), done.stdout
+
+
+def test_a_line_of_a_test_that_looks_like_ours_is_none(trial: Trial) -> None:
+    _function(trial, 'tell(\'{"event": "selected", "count": "many"}\')', "assert side(10) == 'val'")
+    text = (trial.root / "tests/told.py").read_text().replace("def told", "def test_told")
+    (trial.root / "tests/test_told.py").write_text(text)
+    trial.claim("A", '{pytest: "tests/test_told.py::test_told"}')
+    assert trial.falsify().verdict("A") == "survived"
 
 
 def test_half_a_character_in_a_failure_is_no_damage(trial: Trial) -> None:

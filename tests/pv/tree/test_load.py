@@ -60,6 +60,8 @@ def test_plain_scalars_are_those_of_the_core_schema(text: str, meant: object) ->
 
 def test_a_number_without_end_is_text_and_costs_nothing() -> None:
     assert number(load("9" * 100_000)) is None
+    assert number(load("9" * 399)) is None
+    assert number(load("0x" + "f" * 390)) is None
 
 
 def test_true_is_true_in_lower_case_only() -> None:
