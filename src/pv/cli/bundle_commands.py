@@ -78,8 +78,9 @@ def replay_command(
 ) -> int:
     """Run the claims of a bundle again, against the project here, and compare.
 
-    Nothing is recorded. Exit code 0: every claim that is run has the verdict that it had; 1: one has another;
-    2: one has no answer here or had none there, or nothing was run.
+    What is run stands in the bundle, so replay only one that you trust. Nothing is recorded. Exit code 0: every claim
+    that is run has the verdict that it had; 1: one has another; 2: one has no answer here or had none there, or nothing
+    was run.
 
     \b
     Example:
