@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pv.errors import PathUnreadable
 from pv.evidence.statement import PREDICATE, TYPE, sealed
 from pv.evidence.subjects import Subject
 from pv.run.verdict import Verdict
@@ -98,6 +99,9 @@ def record(store: Path, document: dict[str, Any]) -> Path:
     Args:
         store: of the project.
         document: sealed.
+
+    Raises:
+        PathUnreadable: the disk is full, or the folder cannot be written.
     """
     ours = document["predicate"]["pv"]
     folder = folder_of(store, ours["contract"], ours["id"])
@@ -105,9 +109,13 @@ def record(store: Path, document: dict[str, Any]) -> Path:
     data = _bytes(document)
     moment = ours["started"][:19].replace("-", "").replace(":", "") + "Z"
     digest = hashlib.sha256(data).hexdigest()
-    with _locked(folder, fcntl.LOCK_EX):
-        path = _written(folder, f"{moment}-{digest[:16]}", data)
-        _append(folder / LEDGER, f"{digest}  {path.name}\n".encode())
+    try:
+        with _locked(folder, fcntl.LOCK_EX):
+            path = _written(folder, f"{moment}-{digest[:16]}", data)
+            _append(folder / LEDGER, f"{digest}  {path.name}\n".encode())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PathUnreadable(path=str(folder), reason=reason, done="written") from None
     return path
 
 
@@ -122,11 +130,11 @@ def _bytes(document: dict[str, Any]) -> bytes:
 def _written(folder: Path, name: str, data: bytes) -> Path:
     """A new file with that content under the name or, when somebody has it already, one with a number behind it."""
     part = folder / f".{name}.{os.getpid()}.part"
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         for number in range(1000):
             path = folder / (f"{name}.json" if not number else f"{name}-{number}.json")
             try:
@@ -135,7 +143,7 @@ def _written(folder: Path, name: str, data: bytes) -> Path:
             except FileExistsError:
                 continue
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
     raise FileExistsError(f"{folder / name} and 999 more names are taken")
 
 

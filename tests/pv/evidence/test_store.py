@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -284,3 +285,16 @@ def test_everything_may_be_watched_without_what_is_recorded(trial: Trial) -> Non
 def test_a_glob_that_is_none_stops_no_run(trial: Trial) -> None:
     trial.claim("A", FAST, BREAKS, subjects='["src/a**"]')
     assert trial.falsify().verdict("A") == "survived"
+
+
+def test_a_full_disk_is_named_and_keeps_no_half(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.claim("A", FAST, BREAKS)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = trial.falsify()
+    folder = trial.root / "evidence/split-v1/A"
+    assert (done.code, "PV102" in done.stderr, str(folder) in done.stderr) == (2, True, True)
+    assert list(folder.iterdir()) == []
