@@ -28,6 +28,7 @@ class Around:
 
     corpus: Corpus
     today: date
+    globs: dict[str, bool] = field(default_factory=dict, repr=False)  # whether each matches; asked of the disk once
 
 
 @dataclass(frozen=True, slots=True)
