@@ -128,7 +128,10 @@ def _of_mapping(node: Node, i: int) -> Iterator[tuple[str, Node]]:
     typo = Entry(replace(entry.key, text=entry.key.text + "x"), entry.value)
     yield "delete", replace(node, entries=before + after)
     yield "misspell", replace(node, entries=(*before, typo, *after))
-    yield "double", replace(node, entries=(*before, entry, Entry(_key(entry), _elsewhere(entry.value)), *after))
+    yield (
+        "double",
+        replace(node, entries=(*before, entry, Entry(_key(entry), _elsewhere(entry.value)), *after)),
+    )
     if after:
         yield "swap", replace(node, entries=(*before, after[0], entry, *after[1:]))
 

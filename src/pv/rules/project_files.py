@@ -66,7 +66,7 @@ def missing_of(root: Path, node_id: str) -> str | None:
 
 
 def target_missing(root: Path, target: str) -> bool:
-    """Whether a module of the project, or a package, lacks what is named; False where that cannot be said without running it.
+    """Whether the project lacks a module that is named, or what is named in it; False where only running it would tell.
 
     Args:
         root: the root of the project.

@@ -28,7 +28,7 @@ class Around:
 
     corpus: Corpus
     today: date
-    globs: dict[str, bool] = field(default_factory=dict, repr=False)  # whether each matches; asked of the disk once
+    globs: dict[str, bool] = field(default_factory=dict, repr=False)  # whether each matches, once asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ MODULES = (
     "strict.subject_matches_nothing", "strict.test_missing", "strict.edit_misses",
     "strict.target_missing",
     "strict.shell_not_asked_for", "strict.day_malformed", "strict.part_that_is_live", "strict.counted_by_hand",
-    "strict.stem_taken", "strict.item_repeated",
+    "strict.stem_taken", "strict.item_repeated", "strict.version_malformed",
     "tool.suppression_malformed", "tool.suppression_stale", "tool.baseline_stale",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every change of a contract of ours is found by a rule or classified by a diff, but for what docs/pv-design.md lists."""
+"""Every change of a contract of ours is found by a rule or classified by a diff, but for what the page lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from pv_mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "pv-design.md"
-PATHS = [p for p in sorted((ROOT / "contracts").glob("*.yaml")) if "\nmetadata:" in "\n" + p.read_text("utf-8")]
+PATHS = [
+    p for p in sorted((ROOT / "contracts").glob("*.yaml")) if "\nmetadata:" in "\n" + p.read_text("utf-8")
+]
 GLOBS: dict[str, bool] = {}  # the files of the project do not change meanwhile
 AT_LEAST = 14_000  # mutants, so that a walk that ends early is noticed
 
@@ -33,7 +35,7 @@ class Outcome:
 
     mutant: Mutant
     is_read: bool
-    found: frozenset[str]  # rules
+    found: frozenset[str]  # rules; not asked where the diff is enough
     changes: tuple[Change, ...]
 
     @property
@@ -66,7 +68,8 @@ def outcome(whole: Contract, mutant: Mutant) -> Outcome:
     if not isinstance(mutated, Contract):
         return Outcome(mutant=mutant, is_read=False, found=frozenset(["PARSE-001"]), changes=())
     changes = compare_contracts(whole, mutated)
-    found = rules(mutated, project=False)
+    is_asked = mutant.how in ("misspell", "typo") or not any(change.must_be_waived for change in changes)
+    found = rules(mutated, project=False) if is_asked else frozenset()
     if not found and (not changes or mutant.how == "typo"):
         found = rules(mutated, project=True)
     return Outcome(mutant=mutant, is_read=True, found=found, changes=changes)
@@ -122,10 +125,14 @@ NAMES = (
 )  # fmt: skip
 
 
+# The parameters of a test, and what a class may have from another, are known when they are run.
+UNKNOWABLE = r"\]$|:Linear\.\w+$|:FileMissing\.\w+$"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_nothing_is_found_by_lint(name: str) -> None:
     mine = [o for o in every() if o.mutant.how == "typo" and re.fullmatch(name, o.mutant.key)]
-    judged = [o for o in mine if not o.mutant.was.endswith("]")]  # a test's parameters are not looked at
+    judged = [o for o in mine if not re.search(UNKNOWABLE, o.mutant.was)]
     assert judged
     assert not [(o.mutant.key, o.mutant.was) for o in judged if not o.found]
 
@@ -146,7 +153,9 @@ STRONGER = {
     "delete|null|empty": rf"{T}\.needs",
     "delete": rf"{T}\.needs\[\]",
 }
-GONE = {"delete": rf"{T}|{P}|proof_obligations\[\]|equations\.NAME|equations|falsification_tests|bounded_proofs"}
+GONE = {
+    "delete": rf"{T}|{P}|proof_obligations\[\]|equations\.NAME|equations|falsification_tests|bounded_proofs"
+}
 ANOTHER = {
     "number|negate": rf"{T}\.(prediction|rule)|.*\.property|.*\.formal",
     "number|negate|word|other|typo": r"equations\.NAME\.(formula|domain)",
@@ -156,7 +165,12 @@ ANOTHER = {
     "other": r"metadata\.kind|proof_obligations\[\]\.type",
     "typo|other": rf"{P}\.(runner\.exhaustive|runner\.domain|obligation)",
 }
-TABLES = ((WEAKER, {Kind.WEAKENED}), (STRONGER, {Kind.STRENGTHENED}), (GONE, {Kind.REMOVED}), (ANOTHER, {Kind.CHANGED}))
+TABLES = (
+    (WEAKER, {Kind.WEAKENED}),
+    (STRONGER, {Kind.STRENGTHENED}),
+    (GONE, {Kind.REMOVED}),
+    (ANOTHER, {Kind.CHANGED}),
+)
 WORDS = r"metadata\.(description|references|created|status).*|.*\.if_fails|.*\.timeout_s"
 
 
@@ -175,6 +189,8 @@ def test_the_direction_is_the_right_one(how: str, key: str, kinds: set[Kind]) ->
 
 def test_what_needs_no_waiver_is_stronger_or_claims_nothing() -> None:
     free = {id(o) for how, key in STRONGER.items() for o in matching(how, key)}
-    free |= {id(o) for o in matching(".*", WORDS)}
-    let_pass = [o for o in every() if o.changes and not o.found and not any(c.must_be_waived for c in o.changes)]
+    free |= {id(o) for o in [*matching(".*", WORDS), *matching("other", rf"{P}\.(bound|runner\.size)")]}
+    let_pass = [
+        o for o in every() if o.changes and not o.found and not any(c.must_be_waived for c in o.changes)
+    ]
     assert not [(o.mutant.how, o.mutant.key, o.changes) for o in let_pass if id(o) not in free]

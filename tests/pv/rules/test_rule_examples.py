@@ -41,6 +41,39 @@ def test_the_bad_example_is_found(rule: Rule, make_project) -> None:
         assert finding.text or rule.id == "PARSE-002"
 
 
+_OBLIGATION = """proof_obligations:
+  - id: SPLIT-OBL-001
+    type: invariant
+    property: no document is on both sides
+"""
+_TWO = "proof_obligations: [{id: SPLIT-OBL-001, property: p}, {id: SPLIT-OBL-001, property: q}]\n"
+_RUNNER = "runner:\n      pytest: tests/test_split.py::test_disjoint"
+_PENDING = "pending: {owner: a, reason: b, needs: [gpu, gpu], expires: 2090-01-01}"
+_FIGURE = 'runner: {command: [a], figure: {json: %s, op: "<", value: 1, unit: %s}}'
+ALSO_BAD = (
+    ("STRICT-004", _OBLIGATION, _TWO),
+    ("STRICT-010", _RUNNER, _FIGURE % ("' '", "ms")),
+    ("STRICT-010", _RUNNER, _FIGURE % ("a", "''")),
+    ("STRICT-035", "    timeout_s: 60\n", f"    {_PENDING}\n"),
+    ("STRICT-035", 'control: {patch: "split.side:side", returns: train}', "control: [{env: {A: b}}, {env: {A: b}}]"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "old", "new"), ALSO_BAD)
+def test_other_bad_examples_are_found(rule: str, old: str, new: str, make_project) -> None:
+    contract = make_project(Example(changes=((old, new),)))
+    (judged,) = review(contract, Profile.STRICT, TODAY)
+    assert [f.rule for f in judged.findings] == [rule]
+
+
+def test_a_truth_value_is_not_the_number_that_it_equals(make_project) -> None:
+    two = '[{patch: "a:b", returns: true}, {patch: "a:b", returns: 1}]'
+    contract = make_project(
+        Example(changes=(('control: {patch: "split.side:side", returns: train}', f"control: {two}"),))
+    )
+    assert review(contract, Profile.STRICT, TODAY)[0].findings == ()
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_the_bad_example_has_no_other_error(rule: Rule, make_project) -> None:
     findings = found(rule, rule.bad, make_project(rule.bad))
