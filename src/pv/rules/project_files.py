@@ -91,7 +91,8 @@ def _is_no_part_of_a_package(root: Path, module: str) -> bool:
     for folder in _ROOTS:
         if below and (root / folder / top / "__init__.py").is_file():
             place = (root / folder).joinpath(top, *below)
-            return not (place.is_dir() or any(place.parent.glob(f"{place.name}.*")))
+            is_there = place.is_dir() or any(place.parent.glob(f"{place.name}.*"))
+            return place.parent.is_dir() and not is_there
     return False
 
 

@@ -59,7 +59,7 @@ class Rule:
     bad: Example = field(repr=False)  # is found
     good: Example = field(repr=False)  # nearly is
     check: Check = field(default=_nothing, repr=False)
-    check_document: Callable[[Other], Iterator[Offence]] | None = field(default=None, repr=False)
+    check_document: Callable[[Other, Around], Iterator[Offence]] | None = field(default=None, repr=False)
     severity: Severity = Severity.ERROR
     kernel_only: bool = False  # in the field: other kinds are exempt
     reads_project: bool = False  # looks at files that are no contracts: `pv lint` only

@@ -11,7 +11,7 @@ import pv.rules
 from pv.finding import Finding, Severity
 from pv.profile import Profile
 from pv.review import review
-from pv.rules.examples import FALSIFIERS, STRICT_BASE, Example
+from pv.rules.examples import FALSIFIERS, MILESTONES_BASE, STRICT_BASE, Example
 from pv.rules.rule import Rule
 from pv.rules.table import MODULES, all_rules, rules_by_name
 
@@ -21,7 +21,7 @@ RULES = [rule for rule in all_rules() if rule.id != "BASELINE-001"]  # tests/pv/
 
 def profile_of(rule: Rule, example: Example) -> Profile:
     """The profile that an example is meant for: its base is valid in one only."""
-    return Profile.STRICT if example.base == STRICT_BASE else Profile.PV2
+    return Profile.STRICT if example.base in (STRICT_BASE, MILESTONES_BASE) else Profile.PV2
 
 
 def found(rule: Rule, example: Example, contract: Path) -> list[Finding]:
