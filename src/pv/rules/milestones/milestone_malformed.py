@@ -12,14 +12,13 @@ from pv.nearest import did_you_mean
 from pv.rules.examples import MILESTONES_BASE, edit
 from pv.rules.milestone_rows import Row, rows_of, top_of
 from pv.rules.rule import STRICT, Around, Offence, Rule
+from pv.tree.nodes import Scalar
 
 _KEYS = ("id", "title", "claims")
 
 
 def _check(document: Other, around: Around) -> Iterator[Offence]:
-    for key in top_of(document):
-        if key.text != "milestones":
-            yield Offence(key.place, f"{key.text} is no key of this file", "remove it")
+    yield from _keys(top_of(document), ("milestones",))
     seen: set[str] = set()
     for row in rows_of(document):
         yield from _wrong(row)
@@ -28,11 +27,19 @@ def _check(document: Other, around: Around) -> Iterator[Offence]:
         seen.add(row.id)
 
 
+def _keys(keys: tuple[Scalar, ...], known: tuple[str, ...]) -> Iterator[Offence]:
+    seen: set[str] = set()
+    for key in keys:
+        if key.text not in known:
+            meant = did_you_mean(key.text, known) or f", which is none of {', '.join(known)}"
+            yield Offence(key.place, f"the key is {key.text!r}{meant}", "correct or remove it")
+        if key.text in seen:
+            yield Offence(key.place, f"{key.text} is given a second time", "remove one of the two")
+        seen.add(key.text)
+
+
 def _wrong(row: Row) -> Iterator[Offence]:
-    for key in row.keys:
-        if key.text not in _KEYS:
-            meant = did_you_mean(key.text, _KEYS) or f", which is none of {', '.join(_KEYS)}"
-            yield Offence(key.place, f"a milestone has the key {key.text!r}{meant}", "correct or remove it")
+    yield from _keys(row.keys, _KEYS)
     missing = [
         name for name, held in (("id", row.id), ("title", row.title), ("claims", row.claims)) if not held
     ]
