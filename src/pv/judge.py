@@ -22,6 +22,7 @@ _ROOMS = {
     Profile.PV2: ("schema", "kinds"),
     Profile.STRICT: ("schema", "kinds", "strict"),
 }
+_ROOM_OF = {"publish-manifest": "manifest", "milestones": "milestones"}
 _BY_DEFAULT = "; the kind is kernel by default: another metadata.kind may be meant"
 
 
@@ -39,7 +40,7 @@ def judge(
     if isinstance(artifact, Contract):
         return tuple(_of_contract(artifact, around, profile, project))
     if isinstance(artifact, Other):
-        return tuple(_of_document(artifact, profile))
+        return tuple(_of_document(artifact, around, profile))
     if isinstance(artifact, Unreadable):
         return tuple(_of_problems(artifact.problems, artifact.path, artifact.text))
     return (_of_error(artifact),)
@@ -59,16 +60,15 @@ def _of_contract(contract: Contract, around: Around, profile: Profile, project: 
             yield finding
 
 
-def _of_document(document: Other, profile: Profile) -> Iterator[Finding]:
+def _of_document(document: Other, around: Around, profile: Profile) -> Iterator[Finding]:
     if document.shape == "binding":
         reading = Reading(profile=profile)
         read_binding(Fields(document.root, "", reading))
         yield from _of_problems(reading.problems, document.path, document.text)
-    if document.shape != "publish-manifest":
-        return
-    for rule in rules_of(profile, "manifest"):
+    room = _ROOM_OF.get(document.shape)
+    for rule in rules_of(profile, room) if room else ():
         if rule.check_document is not None:
-            for offence in rule.check_document(document):
+            for offence in rule.check_document(document, around):
                 yield _finding(rule, offence, document.path, document.text)
 
 

@@ -1,11 +1,11 @@
-"""Contracts and files as they were at a commit, from git."""
+"""Contracts, milestones and files as they were at a commit, from git."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path, PurePosixPath
 
-from pv.artifacts import SUFFIXES, shape_of
+from pv.artifacts import SUFFIXES, Other, shape_of
 from pv.change.errors import NoBase, NotComparable
 from pv.contract.contract import Contract, Unreadable, read_contract
 from pv.errors import YamlWrong
@@ -49,8 +49,8 @@ def merge_base(root: Path, ref: str) -> str:
     return git(root, "merge-base", "--", ref, "HEAD", ref=ref).decode().strip()
 
 
-def contracts_at(root: Path, commit: str, folder: Path) -> dict[str, Contract]:
-    """The contracts of a folder as they were, by stem.
+def artifacts_at(root: Path, commit: str, folder: Path) -> tuple[Contract | Other, ...]:
+    """What a folder of contracts held.
 
     Args:
         root: of the project.
@@ -62,14 +62,12 @@ def contracts_at(root: Path, commit: str, folder: Path) -> dict[str, Contract]:
     """
     inside = _below(root, folder)
     listed = git(root, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", inside, ref=commit)
-    found: dict[str, Contract] = {}
+    found: list[Contract | Other] = []
     for raw in listed.split(b"\0"):
         name = PurePosixPath(raw.decode("utf-8", "surrogateescape"))
         if name.suffix in SUFFIXES and not any(part.startswith(".") for part in name.parts):
-            contract = _read(git(root, "show", f"{commit}:{name}", ref=commit), str(name))
-            if contract is not None:
-                found.setdefault(contract.stem, contract)
-    return found
+            found.append(_read(git(root, "show", f"{commit}:{name}", ref=commit), str(name)))
+    return tuple(found)
 
 
 def _below(root: Path, folder: Path) -> str:
@@ -79,19 +77,20 @@ def _below(root: Path, folder: Path) -> str:
     return place.relative_to(top.resolve()).as_posix() if place.is_relative_to(top.resolve()) else str(place)
 
 
-def _read(data: bytes, path: str) -> Contract | None:
-    """A contract from its bytes; None when the file is something else.
+def _read(data: bytes, path: str) -> Contract | Other:
+    """A contract, or a file of another shape, from its bytes.
 
     Raises:
-        NotComparable: it should be one and cannot be read.
+        NotComparable: it should be a contract and cannot be read.
     """
     try:
         text = load_text(data, path)
         root = load_tree(text, path)
     except YamlWrong as error:
         raise NotComparable(path=path, reason=str(error.what)) from None
-    if shape_of(root) != "contract":
-        return None
+    shape = shape_of(root)
+    if shape != "contract":
+        return Other(shape=shape, path=path, text=text, root=root)
     contract = read_contract(root, text, path, Profile.STRICT)
     if isinstance(contract, Unreadable):
         raise NotComparable(path=path, reason=contract.problems[0].says)

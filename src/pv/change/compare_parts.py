@@ -23,6 +23,7 @@ from pv.change.compare_values import (
     smaller_is_stronger,
     true_is_stronger,
     words,
+    words_in_any_order,
 )
 from pv.contract.equation import Equation
 from pv.contract.falsifier import LEVELS, FalsificationTest, Pending
@@ -39,8 +40,12 @@ def compare_parts(old: Any, new: Any) -> Iterator[Difference]:
         old: an equation, obligation, test, proof, or the metadata.
         new: of the same kind.
     """
+    if old is new:
+        return
     for name, compare in TABLES[type(old)].items():
-        yield from compare(name, getattr(old, name), getattr(new, name))
+        before, after = getattr(old, name), getattr(new, name)
+        if before is not after:
+            yield from compare(name, before, after)
 
 
 def _level(name: str, old: str, new: str) -> Iterator[Difference]:
@@ -171,6 +176,7 @@ TABLES: dict[type, dict[str, Compare]] = {
         Metadata,
         words,
         {
+            "references": words_in_any_order,
             "depends_on": more_is_stronger,
             "kind": anything,
             "registry": anything,

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pv.change.base import contracts_at, merge_base, touched
+from pv.change.base import artifacts_at, merge_base, touched
 from pv.change.change import Change
 from pv.change.compare import compare_all
+from pv.change.compare_milestones import compare_milestones
 from pv.change.version import bump_of, follows, next_version
 from pv.change.waivers import FILE, Waiver, read_waivers, waived
 from pv.contract.contract import Contract
+from pv.corpus import Corpus
 from pv.evidence.subjects import subjects_of
+from pv.run.reading import read_contracts
 from pv.status.claim import Claim, State
 from pv.status.compute import Report, compute
 
@@ -44,9 +47,10 @@ def gate(path: Path, ref: str, *, live: bool, store: Path | None, today: date) -
     report = compute(path, store, today)
     root = report.root
     base = merge_base(root, ref)
-    before = contracts_at(root, base, path)
+    then = artifacts_at(root, base, path)
+    before = Corpus.of([was for was in then if isinstance(was, Contract)], root).contracts
     after = {c.stem: c.contract for c in report.contracts if c.contract is not None}
-    changes = compare_all(before, after)
+    changes = (*compare_all(before, after), *compare_milestones(then, read_contracts(path).artifacts))
     waivers = read_waivers(path / FILE)
     covering = {i: found for i, change in enumerate(changes) if (found := waived(change, waivers))}
     blocked = (

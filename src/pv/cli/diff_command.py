@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from pv.change.compare import compare_all
+from pv.change.compare_milestones import compare_milestones
 from pv.change.errors import NotComparable
 from pv.change.version import bump_of, follows, next_version
 from pv.cli.options import format_option
 from pv.contract.contract import Contract
 from pv.errors import EXIT_NO, EXIT_OK
 from pv.report.changes import Versions, diff_json, diff_text
-from pv.run.reading import read_contracts
+from pv.run.reading import Read, read_contracts
 
 
 @click.command("diff")
@@ -23,18 +24,20 @@ from pv.run.reading import read_contracts
 def diff_command(old: Path, new: Path, output_format: str) -> int:
     """Compare what two contracts, or two folders of them, claim: what is weaker, stronger, reworded.
 
-    Formatting, comments and order mean nothing. Exit code 0: nothing is weaker, and the version follows the changes;
-    1: something is weaker, or claims something else, or the version does not follow; 2: one side cannot be read.
+    Formatting, comments and order mean nothing; milestones count too. Exit code 0: nothing is weaker, and the version
+    follows the changes; 1: something is weaker, or claims something else, or the version does not follow; 2: one side
+    cannot be read.
 
     \b
     Example:
       pv diff old/tokens-v1.yaml contracts/tokens-v1.yaml
     """
-    before, after = _contracts(old), _contracts(new)
+    was, now = read_contracts(old), read_contracts(new)
+    before, after = _contracts(was), _contracts(now)
     if old.is_file() and new.is_file():  # two files are one contract, whatever they are called
-        (was,), (stem,) = before.values(), after
-        before = {stem: was}
-    changes = compare_all(before, after)
+        (only,), (stem,) = before.values(), after
+        before = {stem: only}
+    changes = (*compare_all(before, after), *compare_milestones(was.artifacts, now.artifacts))
     versions = {
         stem: _versions(before[stem], after[stem], bump_of(c for c in changes if c.contract == stem))
         for stem in sorted({*before} & {*after})
@@ -48,8 +51,7 @@ def diff_command(old: Path, new: Path, output_format: str) -> int:
     return code
 
 
-def _contracts(path: Path) -> dict[str, Contract]:
-    read = read_contracts(path)
+def _contracts(read: Read) -> dict[str, Contract]:
     for name, reason in read.unread:
         raise NotComparable(path=name, reason=reason)
     return {contract.stem: contract for contract in read.contracts}

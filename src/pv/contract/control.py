@@ -70,7 +70,7 @@ def read_controls(f: Fields) -> tuple[Control, ...]:
 
 
 def _control(f: Fields) -> Control:
-    named = [kind for kind in CONTROLS if f.node.get(kind) is not None]
+    named = [kind for kind in CONTROLS if (node := f.node.get(kind)) is not None and not is_null(node)]
     if len(named) != 1:
         told = "names none" if not named else f"names {' and '.join(named)}"
         f.problem(f.node.place, f"{f.within} {told}, and must name one of {', '.join(CONTROLS)}")

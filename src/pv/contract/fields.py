@@ -146,7 +146,7 @@ class Fields:
             required: whether the field must be given.
         """
         node = self.take(name)
-        if node is None and required:
+        if (node is None or is_null(node)) and required:
             self.problem(self.node.place, f"{self.path(name)} is missing")
         if node is None or is_null(node):
             return default

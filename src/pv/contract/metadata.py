@@ -15,6 +15,12 @@ KINDS = (
     "kaizen",
 )  # fmt: skip
 ENFORCEMENT_LEVELS = ("basic", "standard", "strict", "proven")
+STATUSES = (
+    "PROPOSED",
+    "PARTIAL_ALGORITHM_LEVEL",
+    "FUNCTIONAL",
+    "DISCHARGED",
+)  # that can be declared, in order
 INTAKE = ("missing", "partial", "supported", "unclear")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -27,6 +28,13 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def _number(value: float) -> Any:
+    """A number as JSON has it; one that is not finite is no text of that name."""
+    if not math.isfinite(value):
+        return {"number": repr(value)}
+    return int(value) if value.is_integer() else value
+
+
 def plain(value: Any, without: frozenset[str] = frozenset()) -> Any:
     """A part of a contract as JSON's own kinds: what it means, and not where it stands or how it is spelled.
 
@@ -48,11 +56,5 @@ def plain(value: Any, without: frozenset[str] = frozenset()) -> Any:
     if isinstance(value, list | tuple):
         return [plain(held) for held in value]
     if isinstance(value, float):
-        return (
-            int(value)
-            if value.is_integer()
-            else repr(value)
-            if value != value or abs(value) == float("inf")
-            else value
-        )
+        return _number(value)
     return value

@@ -127,6 +127,13 @@ version: "1.0.0"
 provenance: {{wasGeneratedBy: {{command: make publish}}}}
 {MANIFEST_FILES}"""
 
+MILESTONES_BASE = """\
+milestones:
+  - id: first-release
+    title: The sides are disjoint
+    claims: [SPLIT-FAL-001]
+"""
+
 PROJECT = (
     ("pyproject.toml", ""),
     ("tests/test_split.py", "def test_disjoint():\n    assert True\n"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+_ROOTS = ("", "src", "tests")  # where modules are looked for
+
 
 def is_relative(glob: str) -> bool:
     """Whether a glob stays inside the folder that it starts from.
@@ -64,7 +66,7 @@ def missing_of(root: Path, node_id: str) -> str | None:
 
 
 def target_missing(root: Path, target: str) -> bool:
-    """Whether a module of the project lacks what is named; False where that cannot be said without running it.
+    """Whether the project lacks a module that is named, or what is named in it; False where only running it would tell.
 
     Args:
         root: the root of the project.
@@ -72,7 +74,7 @@ def target_missing(root: Path, target: str) -> bool:
     """
     module, _, attribute = target.partition(":")
     names = attribute.split(".")
-    for folder in ("", "src", "tests"):
+    for folder in _ROOTS:
         for path in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py"):
             file = root / folder / path
             if file.is_file():
@@ -80,6 +82,17 @@ def target_missing(root: Path, target: str) -> bool:
                 if found is None or "__getattr__" in found or "*" in found:
                     return False
                 return "::".join(names) not in found and f"{names[0]}::*" not in found
+    return _is_no_part_of_a_package(root, module)
+
+
+def _is_no_part_of_a_package(root: Path, module: str) -> bool:
+    """Whether a module is named within a package of the project that has nothing of that name, compiled or not."""
+    top, *below = module.split(".")
+    for folder in _ROOTS:
+        if below and (root / folder / top / "__init__.py").is_file():
+            place = (root / folder).joinpath(top, *below)
+            is_there = place.is_dir() or any(place.parent.glob(f"{place.name}.*"))
+            return place.parent.is_dir() and not is_there
     return False
 
 

@@ -28,6 +28,7 @@ class Around:
 
     corpus: Corpus
     today: date
+    globs: dict[str, bool] = field(default_factory=dict, repr=False)  # whether each matches, once asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Rule:
     bad: Example = field(repr=False)  # is found
     good: Example = field(repr=False)  # nearly is
     check: Check = field(default=_nothing, repr=False)
-    check_document: Callable[[Other], Iterator[Offence]] | None = field(default=None, repr=False)
+    check_document: Callable[[Other, Around], Iterator[Offence]] | None = field(default=None, repr=False)
     severity: Severity = Severity.ERROR
     kernel_only: bool = False  # in the field: other kinds are exempt
     reads_project: bool = False  # looks at files that are no contracts: `pv lint` only

@@ -29,6 +29,7 @@ MODULES = (
     "kinds.demand_out_of_range", "kinds.competitor_missing",
     "manifest.manifest_without_files", "manifest.manifest_field_missing", "manifest.manifest_sha256_malformed",
     "manifest.manifest_size_not_positive", "manifest.manifest_url_not_https", "manifest.manifest_path_repeated",
+    "milestones.milestone_malformed", "milestones.milestone_claim_unknown",
     "strict.key_unknown", "strict.obligation_without_id", "strict.id_malformed", "strict.id_taken",
     "strict.refutes_missing", "strict.refutes_unknown", "strict.obligation_unrefuted", "strict.runner_missing",
     "strict.runner_malformed", "strict.figure_incomplete", "strict.control_missing", "strict.control_malformed",
@@ -39,7 +40,7 @@ MODULES = (
     "strict.subject_matches_nothing", "strict.test_missing", "strict.edit_misses",
     "strict.target_missing",
     "strict.shell_not_asked_for", "strict.day_malformed", "strict.part_that_is_live", "strict.counted_by_hand",
-    "strict.stem_taken",
+    "strict.stem_taken", "strict.item_repeated", "strict.version_malformed",
     "tool.suppression_malformed", "tool.suppression_stale", "tool.baseline_stale",
 )  # fmt: skip
 

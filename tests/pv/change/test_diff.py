@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from pv.change.change import Kind
 from pv.change.compare_parts import TABLES
+from pv.change.compare_values import claim, same, words_in_any_order
 from pv.change.version import bump_of, follows, next_version
 from pv_project import Outcome, pv
 
@@ -77,6 +79,7 @@ CASES: list[tuple[str, str, str | None, bool]] = [
     ("tolerance: 0.5", "tolerance: 0.50", None, False),
     ("subjects: [src/*.py, data/*.txt]", "subjects:\n      - data/*.txt\n      - src/*.py", None, False),
     ("formal: len(train & val) == 0", "formal: len( train&val )==0", None, False),
+    ("references: [docs/split.md]", "references: [README.md, docs/split.md]", "reworded", False),
     # weaker
     ("tolerance: 0.5", "tolerance: 0.6", "weakened", True),
     ("    tolerance: 0.5\n", "", "weakened", True),
@@ -179,6 +182,30 @@ def test_a_part_that_is_removed_or_added(tmp_path: Path, name: str) -> None:
 def test_the_version_follows(tmp_path: Path, old: str, new: str, version: str, bump: str, code: int) -> None:
     done = _diff(tmp_path, BASE.replace(old, new).replace('"1.0.0"', f'"{version}"'))
     assert (done.json["versions"]["split-v1"]["bump"], done.code) == (bump, code)
+
+
+def test_the_order_of_references_means_nothing() -> None:
+    assert list(words_in_any_order("references", ("a", "b"), ("b", "a"))) == []
+    assert [d.kind for d in words_in_any_order("references", ("a", "b"), ("b",))] == [Kind.REWORDED]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("APR101 ends it", "APR102 ends it"),
+        ("F32 is kept", "F16 is kept"),
+        ("at step-0", "at step-1"),
+        ("2.5.1", "2.5.2"),
+    ],
+)
+def test_a_number_within_a_name_is_another_number(old: str, new: str) -> None:
+    assert [d.kind for d in claim("prediction", old, new)] == [Kind.CHANGED]
+
+
+def test_what_is_no_number_is_not_the_text_of_it() -> None:
+    assert not same((float("nan"),), ("nan",))
+    assert same((float("nan"),), (float("nan"),))
+    assert not same((True,), (1,))
 
 
 def test_versions() -> None:

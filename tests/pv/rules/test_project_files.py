@@ -89,3 +89,19 @@ def test_globs_stay_inside_and_match_files(root: Path, glob: str, stays: bool, f
     assert is_relative(glob) is stays
     if found is not None:
         assert matches(root, glob) is found
+
+
+@pytest.mark.parametrize(
+    ("module", "is_missing"),
+    [
+        ("pkg.nobody", True),
+        ("pkg.mod.sub", False),
+        ("pkg.compiled", False),
+        ("pkg.folder", False),
+        ("other.nobody", False),
+    ],
+)
+def test_a_module_that_its_package_lacks_is_missing(root: Path, module: str, is_missing: bool) -> None:
+    (root / "src/pkg/compiled.cpython-311-x86_64-linux-gnu.so").write_text("")
+    (root / "src/pkg/folder").mkdir()
+    assert target_missing(root, f"{module}:name") is is_missing

@@ -11,7 +11,7 @@ import pv.rules
 from pv.finding import Finding, Severity
 from pv.profile import Profile
 from pv.review import review
-from pv.rules.examples import FALSIFIERS, STRICT_BASE, Example
+from pv.rules.examples import FALSIFIERS, MILESTONES_BASE, STRICT_BASE, Example
 from pv.rules.rule import Rule
 from pv.rules.table import MODULES, all_rules, rules_by_name
 
@@ -21,7 +21,7 @@ RULES = [rule for rule in all_rules() if rule.id != "BASELINE-001"]  # tests/pv/
 
 def profile_of(rule: Rule, example: Example) -> Profile:
     """The profile that an example is meant for: its base is valid in one only."""
-    return Profile.STRICT if example.base == STRICT_BASE else Profile.PV2
+    return Profile.STRICT if example.base in (STRICT_BASE, MILESTONES_BASE) else Profile.PV2
 
 
 def found(rule: Rule, example: Example, contract: Path) -> list[Finding]:
@@ -39,6 +39,39 @@ def test_the_bad_example_is_found(rule: Rule, make_project) -> None:
         assert finding.message
         assert finding.fix
         assert finding.text or rule.id == "PARSE-002"
+
+
+_OBLIGATION = """proof_obligations:
+  - id: SPLIT-OBL-001
+    type: invariant
+    property: no document is on both sides
+"""
+_TWO = "proof_obligations: [{id: SPLIT-OBL-001, property: p}, {id: SPLIT-OBL-001, property: q}]\n"
+_RUNNER = "runner:\n      pytest: tests/test_split.py::test_disjoint"
+_PENDING = "pending: {owner: a, reason: b, needs: [gpu, gpu], expires: 2090-01-01}"
+_FIGURE = 'runner: {command: [a], figure: {json: %s, op: "<", value: 1, unit: %s}}'
+ALSO_BAD = (
+    ("STRICT-004", _OBLIGATION, _TWO),
+    ("STRICT-010", _RUNNER, _FIGURE % ("' '", "ms")),
+    ("STRICT-010", _RUNNER, _FIGURE % ("a", "''")),
+    ("STRICT-035", "    timeout_s: 60\n", f"    {_PENDING}\n"),
+    ("STRICT-035", 'control: {patch: "split.side:side", returns: train}', "control: [{env: {A: b}}, {env: {A: b}}]"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "old", "new"), ALSO_BAD)
+def test_other_bad_examples_are_found(rule: str, old: str, new: str, make_project) -> None:
+    contract = make_project(Example(changes=((old, new),)))
+    (judged,) = review(contract, Profile.STRICT, TODAY)
+    assert [f.rule for f in judged.findings] == [rule]
+
+
+def test_a_truth_value_is_not_the_number_that_it_equals(make_project) -> None:
+    two = '[{patch: "a:b", returns: true}, {patch: "a:b", returns: 1}]'
+    contract = make_project(
+        Example(changes=(('control: {patch: "split.side:side", returns: train}', f"control: {two}"),))
+    )
+    assert review(contract, Profile.STRICT, TODAY)[0].findings == ()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

@@ -12,12 +12,12 @@ from pv.artifacts import Other
 from pv.rules.blank import blank
 from pv.rules.examples import MANIFEST_BASE, edit
 from pv.rules.manifest_files import manifest_files
-from pv.rules.rule import SINCE_PV2, Offence, Rule
+from pv.rules.rule import SINCE_PV2, Around, Offence, Rule
 from pv.tree.nodes import Block, Node, Scalar
 from pv.tree.scalars import is_null
 
 
-def _check(document: Other) -> Iterator[Offence]:
+def _check(document: Other, around: Around) -> Iterator[Offence]:
     yield from _missing(document.root, ("model_id", "version", "provenance"), "the manifest")
     for file in manifest_files(document):
         yield from _missing(file, ("path", "url", "sha256", "size_bytes"), "the file")

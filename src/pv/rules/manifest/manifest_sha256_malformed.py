@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pv.artifacts import Other
 from pv.rules.examples import MANIFEST_BASE, edit
 from pv.rules.manifest_files import manifest_files
-from pv.rules.rule import SINCE_PV2, Offence, Rule
+from pv.rules.rule import SINCE_PV2, Around, Offence, Rule
 from pv.tree.nodes import Scalar
 
 
-def _check(document: Other) -> Iterator[Offence]:
+def _check(document: Other, around: Around) -> Iterator[Offence]:
     for file in manifest_files(document):
         digest = file.get("sha256")
         if isinstance(digest, Scalar) and digest.text and not _SHA256.fullmatch(digest.text):

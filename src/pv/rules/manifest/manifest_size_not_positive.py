@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pv.artifacts import Other
 from pv.rules.examples import MANIFEST_BASE, edit
 from pv.rules.manifest_files import manifest_files
-from pv.rules.rule import SINCE_PV2, Offence, Rule
+from pv.rules.rule import SINCE_PV2, Around, Offence, Rule
 from pv.tree.nodes import Scalar
 from pv.tree.scalars import is_null, number
 
 
-def _check(document: Other) -> Iterator[Offence]:
+def _check(document: Other, around: Around) -> Iterator[Offence]:
     for file in manifest_files(document):
         size = file.get("size_bytes")
         value = number(size) if isinstance(size, Scalar) else None

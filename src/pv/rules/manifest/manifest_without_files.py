@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from pv.artifacts import Other
 from pv.rules.examples import MANIFEST_BASE, MANIFEST_FILES, Example, edit
-from pv.rules.rule import SINCE_PV2, Offence, Rule
+from pv.rules.rule import SINCE_PV2, Around, Offence, Rule
 from pv.tree.nodes import Block, Items
 
 
-def _check(document: Other) -> Iterator[Offence]:
+def _check(document: Other, around: Around) -> Iterator[Offence]:
     files = document.root.get("files") if isinstance(document.root, Block) else None
     if not isinstance(files, Items) or not files.items:
         place = files.place if files is not None else document.root.place

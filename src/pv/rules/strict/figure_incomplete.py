@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pv.contract.contract import Contract
 from pv.contract.runner import CommandRunner, Figure, MeasureRunner
+from pv.rules.blank import blank
 from pv.rules.examples import edit
 from pv.rules.rule import STRICT, Around, Offence, Rule
 
@@ -20,16 +21,23 @@ def _check(contract: Contract, around: Around) -> Iterator[Offence]:
         figure = test.runner.figure if isinstance(test.runner, CommandRunner) else test.runner
         if not isinstance(figure, Figure | MeasureRunner):
             continue
-        missing = [name for name in ("op", "value", "unit") if getattr(figure, name) is None]
+        missing = [name for name in _NEEDED if _is_missing(getattr(figure, name, "there"))]
         if missing:
             says = f"the figure of {test.id} has no {' and no '.join(missing)}"
-            yield Offence(figure.place, says, "state op, value and unit")
+            yield Offence(figure.place, says, "state what it is, op, value and unit")
         elif not math.isfinite(figure.value or 0):
             yield Offence(figure.where("value"), "the limit is not finite", "state a number")
         if isinstance(figure, MeasureRunner) and not 1 <= figure.repeats <= 1000:
             yield Offence(
                 figure.where("repeats"), f"{figure.repeats} repeats are asked for", "ask for 1 to 1,000"
             )
+
+
+_NEEDED = ("json", "op", "value", "unit")  # a measure prints nothing but its figure, and so has no json
+
+
+def _is_missing(held: object) -> bool:
+    return held is None or (isinstance(held, str) and blank(held))
 
 
 RULE = Rule(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pv.contract.contract import Contract
+from pv.contract.metadata import STATUSES
 from pv.nearest import did_you_mean
 from pv.rules.examples import edit
 from pv.rules.rule import STRICT, Around, Offence, Rule
@@ -19,9 +20,6 @@ def _check(contract: Contract, around: Around) -> Iterator[Offence]:
     if status is not None and status not in STATUSES:
         says = f"the status {status!r} is none of {', '.join(STATUSES)}"
         yield Offence(contract.metadata.where("status"), says + did_you_mean(status, STATUSES), "remove it")
-
-
-STATUSES = ("PROPOSED", "PARTIAL_ALGORITHM_LEVEL", "FUNCTIONAL", "DISCHARGED")
 
 
 RULE = Rule(

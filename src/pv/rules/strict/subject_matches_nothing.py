@@ -22,9 +22,16 @@ def _check(contract: Contract, around: Around) -> Iterator[Offence]:
                 yield Offence(
                     part.where(f"subjects[{i}]"), f"{glob!r} leaves the project", "write it from the root"
                 )
-            elif not matches(around.corpus.root, glob):
+            elif not _matches(glob, around):
                 says = f"{glob!r} matches no file below {around.corpus.root.name or 'the root'}"
                 yield Offence(part.where(f"subjects[{i}]"), says, "correct the glob")
+
+
+def _matches(glob: str, around: Around) -> bool:
+    """Whether a glob matches a file; many claims watch the same ones."""
+    if glob not in around.globs:
+        around.globs[glob] = matches(around.corpus.root, glob)
+    return around.globs[glob]
 
 
 RULE = Rule(

@@ -1,7 +1,7 @@
 """A runner or a control names something that its module does not have.
 
 It was renamed or moved, so that the test cannot start or the defect cannot be planted. Modules are looked for below the
-root of the project, src and tests; one that is found nowhere there may be installed, and is not judged.
+root of the project, src and tests; a package that is found nowhere there may be installed, and is not judged.
 """
 
 from __future__ import annotations
