@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
+from apr.arch.errors import ArchMismatch
 from apr.base.errors import AprError, BadJson, CannotWrite, Interrupted
 from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
+from apr.tokenizer.definition import save_definition
 from apr.train import certify_resume
 from apr.train import run as run_module
 from apr.train import run_state as state_module
 from apr.train import saver as saver_module
-from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad
+from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad, TokenizerMismatch
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
 from killing import Killed, Killer, dies, noes
-from tiny import CONFIG, make_model, make_shards, read_json
+from tiny import CONFIG, VOCAB_SIZE, make_model, make_shards, make_tokenizer, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK: dict[str, Any] = {
@@ -304,6 +306,26 @@ def test_another_checkpoint_is_another_run(copied: Path, tmp_path: Path) -> None
     assert caught.value.option == "--init"
 
 
+@pytest.mark.parametrize("name", ["allow_shard_cycle", "document_mask"])
+def test_a_switch_may_not_be_set_back(name: str, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with dies():
+        pretrain(spec(run_dir, **{name: True}), Killer(4))
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir, **{name: False, "places": {name: f"--set data.{name}"}})
+    assert caught.value.option == f"--set data.{name}"
+
+
+def test_another_architecture_or_tokenizer_is_refused(copied: Path, tmp_path: Path) -> None:
+    before = snapshot(copied)
+    with pytest.raises(ArchMismatch):
+        resume(copied, arch="llama-370m")
+    save_definition(make_tokenizer(VOCAB_SIZE - 1), tmp_path / "other")
+    with pytest.raises(TokenizerMismatch):
+        resume(copied, tokenizer=tmp_path / "other")
+    assert snapshot(copied) == before
+
+
 def test_other_shards_are_refused(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(StepZeroRefused) as caught:
         resume(copied, dataset=make_shards(tmp_path / "other", documents=50))
@@ -376,6 +398,39 @@ def test_a_run_that_begins_again_notes_what_it_begins_from(
         pretrain(spec(run_dir), Killer(2))
     resume(run_dir, init=other)
     assert read_json(run_dir / "inputs.json")["init"] == str(other)
+
+
+def test_a_run_that_begins_again_begins_from_the_same_inputs(
+    spec: Callable[..., RunSpec], tiny_apr: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    run_dir, shards = tmp_path / "run", Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    with dies():
+        pretrain(spec(run_dir, dataset=shards), Killer(2))
+    before = snapshot(run_dir)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir, init=make_model(tmp_path / "other.apr", seed=1))
+    assert caught.value.option == "--init"
+    shutil.rmtree(shards)
+    make_shards(shards, documents=50)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir)
+    assert caught.value.option == "--dataset"
+    assert snapshot(run_dir) == before
+    resume(run_dir, dataset=tiny_shards)
+    assert noes(run_dir) == []
+
+
+def test_what_step_zero_refused_may_be_mended(
+    spec: Callable[..., RunSpec], tiny_shards: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    shutil.rmtree(shards / "val")
+    shutil.copytree(tiny_shards, shards / "val", ignore=shutil.ignore_patterns("val"))
+    with pytest.raises(StepZeroRefused) as caught:
+        pretrain(spec(run_dir, dataset=shards), Silent())
+    assert caught.value.gate == "tokens.split"
+    assert resume(run_dir, dataset=tiny_shards)["outcome"] == "BUDGET_DONE"
 
 
 def test_from_scratch_too(tiny_shards: Path, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
