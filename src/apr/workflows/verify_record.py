@@ -267,6 +267,8 @@ def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
     ]
     made = step - sum("skipped" in line for line in run.lines[:step])
     rows.append(("updates of the optimizer", steps_of_optimizer(path), f"{made}"))
+    validated = [said["val_loss"] for said in run.epochs.values() if said["step"] <= step and said["step"]]
+    rows.append(("validation losses", state.books.get("val_losses"), validated))
     if epoch is not None:
         said = run.epochs[epoch]
         rows += [("weights", state.weights, epoch), ("digest", state.weights_digest, said["file_digest"])]
