@@ -483,22 +483,23 @@ def test_no_more_is_kept_than_asked(
     assert noes(run_dir) == []
 
 
+@pytest.mark.parametrize("name", ["shard-00000.bin", "val/shard-00000.bin"])
 def test_a_shard_that_changes_in_use_ends_the_run(
-    spec: Callable[..., RunSpec], tiny_shards: Path, undisturbed: Path, tmp_path: Path
+    name: str, spec: Callable[..., RunSpec], tiny_shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
-    kept = (shards / "shard-00000.bin").read_bytes()
+    kept = (shards / name).read_bytes()
 
     class Changing(Silent):
         def step(self, figures: StepFigures) -> None:
             if figures.step == 5:
-                flip(shards / "shard-00000.bin")
+                flip(shards / name)
 
     with pytest.raises(ShardChangedInUse):
         pretrain(spec(tmp_path / "run", dataset=shards), Changing())
     with pytest.raises(AprError):
         resume(tmp_path / "run")
-    (shards / "shard-00000.bin").write_bytes(kept)
+    (shards / name).write_bytes(kept)
     resume(tmp_path / "run")
     assert results(tmp_path / "run") == results(undisturbed)
 
