@@ -274,6 +274,19 @@ def test_damaged_weights_are_refused_and_the_state_before_goes_on(
     assert noes(run_dir) == []
 
 
+def test_checkpoints_are_not_removed_because_their_states_are_gone(
+    spec: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with dies():
+        pretrain(spec(run_dir, save="blocking"), Killer(7))
+    shutil.rmtree(run_dir / "state")
+    before = snapshot(run_dir)
+    with pytest.raises(NothingToResume):
+        resume(run_dir)
+    assert snapshot(run_dir) == before
+
+
 def test_a_damaged_state_names_itself(copied: Path) -> None:
     flip(copied / "state/step-00000003/progress.json", 40)
     before = snapshot(copied)

@@ -70,6 +70,8 @@ def open_resumption(spec: RunSpec) -> Resumption:
     _require_same(spec, plan)
     clear_unfinished(run_dir)
     steps = saved_steps(run_dir)
+    if not steps:
+        _require_no_checkpoints(run_dir)
     state = read_state(run_dir, steps[-1]) if steps else None
     return Resumption(
         spec=_with_inputs(spec),
@@ -135,6 +137,14 @@ def _require_unfinished(run_dir: Path) -> None:
     if outcome in ("DIVERGED", "SPIKE"):
         told = "diverged" if outcome == "DIVERGED" else "met a spike"
         reason = f"the run {told} after {steps} steps, and would again: a resumed run repeats it to the bit"
+        raise NothingToResume(path=str(run_dir), reason=reason)
+
+
+def _require_no_checkpoints(run_dir: Path) -> None:
+    """Beginning again removes checkpoints: only those of a first save may be there, which was killed at its end."""
+    described = list(run_dir.glob("ckpt/epoch-*.metadata.json"))
+    if len(described) > 1:
+        reason = f"its states are gone, and beginning again would remove its {len(described)} checkpoints"
         raise NothingToResume(path=str(run_dir), reason=reason)
 
 
