@@ -230,6 +230,7 @@ OTHERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
     (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
     (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
+    (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss="x"), "resume.loss"),
 ]
 
 
@@ -370,6 +371,18 @@ def test_a_start_that_does_not_hold_is_not_gone_on_from(copied: Path, name: str)
 
 def test_a_damaged_record_is_named(copied: Path) -> None:
     (copied / "record.json").write_text("{")
+    with pytest.raises(BadJson):
+        resume(copied)
+
+
+def test_inputs_that_are_no_paths_are_named(copied: Path) -> None:
+    edit_json(copied / "inputs.json", init=3)
+    with pytest.raises(NothingToResume):
+        resume(copied)
+
+
+def test_a_list_of_loggers_without_names_is_named(copied: Path) -> None:
+    (copied / "loggers.json").write_text("{}")
     with pytest.raises(BadJson):
         resume(copied)
 

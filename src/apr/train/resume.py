@@ -85,6 +85,9 @@ def open_resumption(spec: RunSpec) -> Resumption:
 def _with_inputs(spec: RunSpec) -> RunSpec:
     """The spec with the paths that the run had, where none are given now."""
     recorded = read_json(spec.run_dir / INPUTS, "list of inputs", "apr pretrain")
+    odd = [name for name in (*_PATHS, "arch") if not isinstance(recorded.get(name), str | None)]
+    if odd:
+        raise NothingToResume(path=str(spec.run_dir), reason=f"its {INPUTS} has no path as {odd[0]}")
     had = {name: Path(recorded[name]) if recorded.get(name) else None for name in _PATHS}
     return replace(
         spec,
