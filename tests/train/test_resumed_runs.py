@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
+from apr.arch.errors import ArchMismatch
 from apr.base.errors import AprError, BadJson, CannotWrite, Interrupted
 from apr.base.files import write_json
 from apr.data.errors import ShardChangedInUse
 from apr.stepzero.errors import StepZeroRefused
+from apr.tokenizer.definition import save_definition
 from apr.train import certify_resume
 from apr.train import run as run_module
 from apr.train import run_state as state_module
 from apr.train import saver as saver_module
-from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad
+from apr.train.errors import MetricsChanged, NothingToResume, ResumeDiffers, StateBad, TokenizerMismatch
 from apr.train.pretrain import pretrain
 from apr.train.reporter import Silent, StepFigures
 from apr.train.spec import RunSpec
 from killing import Killed, Killer, dies, noes
-from tiny import CONFIG, make_model, make_shards, read_json
+from tiny import CONFIG, VOCAB_SIZE, make_model, make_shards, make_tokenizer, read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK: dict[str, Any] = {
@@ -228,6 +230,7 @@ OTHERS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda run: reseal(run, optimizer_state_sha="0" * 64), "resume.optimizer"),
     (lambda run: reseal(run, weights_digest="0" * 64), "resume.start"),
     (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss=5.0), "resume.loss"),
+    (lambda run: edit_json(run / "ckpt/epoch-001.metadata.json", val_loss="x"), "resume.loss"),
 ]
 
 
@@ -272,6 +275,19 @@ def test_damaged_weights_are_refused_and_the_state_before_goes_on(
     assert noes(run_dir) == []
 
 
+def test_checkpoints_are_not_removed_because_their_states_are_gone(
+    spec: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with dies():
+        pretrain(spec(run_dir, save="blocking"), Killer(7))
+    shutil.rmtree(run_dir / "state")
+    before = snapshot(run_dir)
+    with pytest.raises(NothingToResume):
+        resume(run_dir)
+    assert snapshot(run_dir) == before
+
+
 def test_a_damaged_state_names_itself(copied: Path) -> None:
     flip(copied / "state/step-00000003/progress.json", 40)
     before = snapshot(copied)
@@ -302,6 +318,26 @@ def test_another_checkpoint_is_another_run(copied: Path, tmp_path: Path) -> None
     with pytest.raises(ResumeDiffers) as caught:
         resume(copied, init=other)
     assert caught.value.option == "--init"
+
+
+@pytest.mark.parametrize("name", ["allow_shard_cycle", "document_mask"])
+def test_a_switch_may_not_be_set_back(name: str, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with dies():
+        pretrain(spec(run_dir, **{name: True}), Killer(4))
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir, **{name: False, "places": {name: f"--set data.{name}"}})
+    assert caught.value.option == f"--set data.{name}"
+
+
+def test_another_architecture_or_tokenizer_is_refused(copied: Path, tmp_path: Path) -> None:
+    before = snapshot(copied)
+    with pytest.raises(ArchMismatch):
+        resume(copied, arch="llama-370m")
+    save_definition(make_tokenizer(VOCAB_SIZE - 1), tmp_path / "other")
+    with pytest.raises(TokenizerMismatch):
+        resume(copied, tokenizer=tmp_path / "other")
+    assert snapshot(copied) == before
 
 
 def test_other_shards_are_refused(copied: Path, tmp_path: Path) -> None:
@@ -335,6 +371,18 @@ def test_a_start_that_does_not_hold_is_not_gone_on_from(copied: Path, name: str)
 
 def test_a_damaged_record_is_named(copied: Path) -> None:
     (copied / "record.json").write_text("{")
+    with pytest.raises(BadJson):
+        resume(copied)
+
+
+def test_inputs_that_are_no_paths_are_named(copied: Path) -> None:
+    edit_json(copied / "inputs.json", init=3)
+    with pytest.raises(NothingToResume):
+        resume(copied)
+
+
+def test_a_list_of_loggers_without_names_is_named(copied: Path) -> None:
+    (copied / "loggers.json").write_text("{}")
     with pytest.raises(BadJson):
         resume(copied)
 
@@ -378,6 +426,39 @@ def test_a_run_that_begins_again_notes_what_it_begins_from(
     assert read_json(run_dir / "inputs.json")["init"] == str(other)
 
 
+def test_a_run_that_begins_again_begins_from_the_same_inputs(
+    spec: Callable[..., RunSpec], tiny_apr: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    run_dir, shards = tmp_path / "run", Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    with dies():
+        pretrain(spec(run_dir, dataset=shards), Killer(2))
+    before = snapshot(run_dir)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir, init=make_model(tmp_path / "other.apr", seed=1))
+    assert caught.value.option == "--init"
+    shutil.rmtree(shards)
+    make_shards(shards, documents=50)
+    with pytest.raises(ResumeDiffers) as caught:
+        resume(run_dir)
+    assert caught.value.option == "--dataset"
+    assert snapshot(run_dir) == before
+    resume(run_dir, dataset=tiny_shards)
+    assert noes(run_dir) == []
+
+
+def test_what_step_zero_refused_may_be_mended(
+    spec: Callable[..., RunSpec], tiny_shards: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    shutil.rmtree(shards / "val")
+    shutil.copytree(tiny_shards, shards / "val", ignore=shutil.ignore_patterns("val"))
+    with pytest.raises(StepZeroRefused) as caught:
+        pretrain(spec(run_dir, dataset=shards), Silent())
+    assert caught.value.gate == "tokens.split"
+    assert resume(run_dir, dataset=tiny_shards)["outcome"] == "BUDGET_DONE"
+
+
 def test_from_scratch_too(tiny_shards: Path, spec: Callable[..., RunSpec], tmp_path: Path) -> None:
     config = tmp_path / "arch.json"
     write_json(config, CONFIG.to_dict())
@@ -406,6 +487,8 @@ def test_a_failed_save_ends_the_run_and_the_last_one_is_whole(
         pretrain(spec(run_dir), Silent())
     record = read_json(run_dir / "record.json")
     assert (record["outcome"], record["checkpoints"]) == ("REFUSED", ["ckpt/epoch-001.apr"])
+    assert [path.name for path in run_dir.glob("ckpt/*.apr")] == ["epoch-001.apr"]
+    assert noes(run_dir) == []  # it is as it says; nobody has changed it
     monkeypatch.undo()
     resume(run_dir)
     assert results(run_dir) == results(undisturbed)
@@ -428,22 +511,23 @@ def test_no_more_is_kept_than_asked(
     assert noes(run_dir) == []
 
 
+@pytest.mark.parametrize("name", ["shard-00000.bin", "val/shard-00000.bin"])
 def test_a_shard_that_changes_in_use_ends_the_run(
-    spec: Callable[..., RunSpec], tiny_shards: Path, undisturbed: Path, tmp_path: Path
+    name: str, spec: Callable[..., RunSpec], tiny_shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
-    kept = (shards / "shard-00000.bin").read_bytes()
+    kept = (shards / name).read_bytes()
 
     class Changing(Silent):
         def step(self, figures: StepFigures) -> None:
             if figures.step == 5:
-                flip(shards / "shard-00000.bin")
+                flip(shards / name)
 
     with pytest.raises(ShardChangedInUse):
         pretrain(spec(tmp_path / "run", dataset=shards), Changing())
     with pytest.raises(AprError):
         resume(tmp_path / "run")
-    (shards / "shard-00000.bin").write_bytes(kept)
+    (shards / name).write_bytes(kept)
     resume(tmp_path / "run")
     assert results(tmp_path / "run") == results(undisturbed)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from apr.base.errors import CannotWrite
+from apr.train import run_dir as run_dir_module
 from apr.train.errors import RunDirInUse, RunDirNotEmpty
 from apr.train.run_dir import RunDir
 
@@ -42,6 +43,21 @@ def test_a_killed_run_leaves_no_hold(tmp_path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
     with RunDir(tmp_path / "run") as run_dir:
         run_dir.log("mine")
+
+
+def test_a_hold_is_on_the_file_that_others_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the lock and locking it, the run that held it may end and remove its name."""
+    original, ended = run_dir_module.fcntl.flock, []
+
+    def flock(handle: int, flags: int) -> None:
+        if not ended:
+            ended.append((tmp_path / "run" / ".lock").unlink())
+        original(handle, flags)
+
+    monkeypatch.setattr(run_dir_module.fcntl, "flock", flock)
+    with RunDir(tmp_path / "run"), pytest.raises(RunDirInUse), RunDir(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_earlier_run_is_left_as_it_was(tmp_path: Path) -> None:

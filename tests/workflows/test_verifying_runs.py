@@ -550,6 +550,13 @@ def test_another_runs_files_are_found(names: list[str], copied: Path, other: Pat
     assert noes(copied)
 
 
+def test_a_loss_that_every_other_document_repeats_is_found_in_the_state(copied: Path) -> None:
+    edit_json("ckpt/epoch-003.metadata.json", val_loss=3.0, val_ppl=math.exp(3.0))(copied)
+    edit_json("record.json", final_val_loss=3.0)(copied)
+    edit_json("best.json", val_loss=3.0, epoch=3, checkpoint="ckpt/epoch-003.apr")(copied)
+    assert noes(copied) == ["state/step-00000005.progress"]
+
+
 @pytest.mark.parametrize("name", ["plan.json", "record.json", "best.json", f"{MIDDLE}.metadata.json"])
 @pytest.mark.parametrize("value", [None, True, "x", [], {}, 10**19, -1])
 def test_no_kind_of_value_is_a_bug(name: str, value: Any, copied: Path) -> None:

@@ -192,6 +192,7 @@ def evaluation_batches(
 
     Raises:
         BadOption, CorpusShorterThanWindow, NoSeparators: at once.
+        ShardChangedInUse: a shard is not what it was when it was checked; with the batch that it would be in.
     """
     windows = cut_windows(dataset, seq_length)
     _checked_batch_size(batch_size)
@@ -200,7 +201,13 @@ def evaluation_batches(
     count = len(windows) if max_windows is None else min(max_windows, len(windows))
     separator_id = separator_of(dataset) if document_mask else None
     blocks = (np.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size))
-    return (_make_batch(windows, block, separator_id) for block in blocks)
+    return (_judged_batch(windows, block, separator_id) for block in blocks)
+
+
+def _judged_batch(windows: Windows, indices: np.ndarray, separator_id: int | None) -> Batch:
+    batch = _make_batch(windows, indices, separator_id)
+    windows.dataset.require_unchanged()  # after it was read: a loss of other tokens would be believed
+    return batch
 
 
 def _make_batch(windows: Windows, indices: np.ndarray, separator_id: int | None) -> Batch:

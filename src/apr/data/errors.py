@@ -119,7 +119,7 @@ class SplitEmpty(AprError):
 
     id = "APR430"
     text = "--val-fraction {fraction} gives {num_train} training and {num_validation} validation documents"
-    help = "choose another --val-fraction, or --val-fraction 0 and give held-out shards with --val-shard"
+    help = "encode with another --val-fraction, every part anew if there are parts; or with 0, and give --val-shard"
     fraction: float
     num_train: int
     num_validation: int

@@ -174,7 +174,7 @@ def _loss_gate(
     here, there = environment(compute), start["environment"]
     same = all(here[name] == there.get(name) for name in ("versions", "device", "dtype", "threads"))
     limit = 0.0 if same else RESUME_TOLERANCE[compute.dtype_name]
-    gap = abs(now.loss - recorded) if recorded is not None else float("inf")
+    gap = abs(now.loss - recorded) if isinstance(recorded, float) else float("inf")
     holds = gap <= limit
     return GateResult(
         id="resume.loss",

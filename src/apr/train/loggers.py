@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from apr.base.errors import BadOption, ExtraMissing
+from apr.base.errors import BadJson, BadOption, ExtraMissing
 from apr.base.files import read_json
 from apr.train.spec import RunSpec
 
@@ -93,7 +93,12 @@ def recorded_loggers(run_dir: Path) -> tuple[str, ...] | None:
         BadJson: the file is damaged.
     """
     path = run_dir / LOGGERS_FILE
-    return tuple(read_json(path, "list of loggers", "apr pretrain")["names"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    names = read_json(path, "list of loggers", "apr pretrain").get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadJson(path=str(path), reason="it lists no names")
+    return tuple(names)
 
 
 def open_logger(name: str, run: LoggedRun) -> Logger:

@@ -22,6 +22,7 @@ from apr.train.resume import (
     open_resumption,
     record_inputs,
     require_lineage,
+    require_same_inputs,
     rewind,
     spec_of_state,
 )
@@ -83,6 +84,8 @@ def _resume(resumption: Resumption, run_dir: RunDir, reporter: Reporter, ranks: 
         require_lineage(resumption)
         spec = spec_of_state(resumption, state)
     with Inputs(spec, reporter) as inputs, Loggers(spec, plan, run_dir, reporter) as loggers:
+        if state is None:
+            require_same_inputs(resumption, inputs.digests)
         _require_fit(inputs, plan, compute, spec)
         if ranks.is_first:
             rewind(run_dir, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,16 @@ from apr.train.run_state import RunState, clear_unfinished, read_state, saved_st
 from apr.train.spec import RunSpec
 
 ENDED = ("TARGET_MET", "BUDGET_DONE", "EARLY_STOP")  # words of a run that nothing stopped
-INPUTS = "inputs.json"
+INPUTS, CERTIFICATE = "inputs.json", "certificate.json"
 _PATHS = ("init", "dataset", "tokenizer", "val_shard")
+# Of a certificate's inputs, and the option that names each.
+_ROLES = {
+    "init": "init",
+    "config": "arch",
+    "tokenizer": "tokenizer",
+    "train": "dataset",
+    "validation": "val_shard",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +42,8 @@ class Resumption:
     spec: RunSpec  # with the paths that the run had, where none were given
     plan: RunPlan  # the run's own
     state: RunState | None  # None where nothing was saved yet: it begins again
-    certificate: dict[str, Any] | None  # of its start
-    given_init: Path | None  # where --init was given too
+    certificate: dict[str, Any] | None  # of its start; None where it was killed before that
+    given: RunSpec  # as it was asked for
 
 
 def record_inputs(spec: RunSpec) -> dict[str, Any]:
@@ -61,19 +70,24 @@ def open_resumption(spec: RunSpec) -> Resumption:
     _require_same(spec, plan)
     clear_unfinished(run_dir)
     steps = saved_steps(run_dir)
+    if not steps:
+        _require_no_checkpoints(run_dir)
     state = read_state(run_dir, steps[-1]) if steps else None
     return Resumption(
         spec=_with_inputs(spec),
         plan=plan,
         state=state,
-        certificate=None if state is None else _read_certificate(run_dir),
-        given_init=spec.init,
+        certificate=_read_certificate(run_dir) if state or (run_dir / CERTIFICATE).is_file() else None,
+        given=spec,
     )
 
 
 def _with_inputs(spec: RunSpec) -> RunSpec:
     """The spec with the paths that the run had, where none are given now."""
     recorded = read_json(spec.run_dir / INPUTS, "list of inputs", "apr pretrain")
+    odd = [name for name in (*_PATHS, "arch") if not isinstance(recorded.get(name), str | None)]
+    if odd:
+        raise NothingToResume(path=str(spec.run_dir), reason=f"its {INPUTS} has no path as {odd[0]}")
     had = {name: Path(recorded[name]) if recorded.get(name) else None for name in _PATHS}
     return replace(
         spec,
@@ -106,12 +120,12 @@ def _read_plan(run_dir: Path) -> RunPlan:
 
 def _read_certificate(run_dir: Path) -> dict[str, Any]:
     """The certificate of the run's start, which says what it goes on with: only one that holds may."""
-    path = run_dir / "certificate.json"
+    path = run_dir / CERTIFICATE
     checks, document = verify_certificate(path.read_bytes()) if path.is_file() else ([], None)
     wrong = next((check for check in checks if check.verdict == "no"), None)
     if document is None or wrong is not None:
         told = "is missing" if wrong is None else f"does not hold: it is not so that {wrong.claim}"
-        raise NothingToResume(path=str(run_dir), reason=f"its certificate.json {told}")
+        raise NothingToResume(path=str(run_dir), reason=f"its {CERTIFICATE} {told}")
     return document
 
 
@@ -129,12 +143,22 @@ def _require_unfinished(run_dir: Path) -> None:
         raise NothingToResume(path=str(run_dir), reason=reason)
 
 
+def _require_no_checkpoints(run_dir: Path) -> None:
+    """Beginning again removes checkpoints: only those of a first save may be there, which was killed at its end."""
+    described = list(run_dir.glob("ckpt/epoch-*.metadata.json"))
+    if len(described) > 1:
+        reason = f"its states are gone, and beginning again would remove its {len(described)} checkpoints"
+        raise NothingToResume(path=str(run_dir), reason=reason)
+
+
 def _require_same(spec: RunSpec, plan: RunPlan) -> None:
     """Options may be repeated, and not changed: another value makes another run."""
     planned = {field.name for field in fields(plan)}
     for field in fields(spec):
         asked = getattr(spec, field.name)
-        if field.name not in planned or asked is None or asked is False:
+        # An option that is a switch can only be left out; --set and a run file can say no.
+        unasked = asked is None or (asked is False and field.name not in spec.places)
+        if field.name not in planned or unasked:
             continue
         if field.name == "lora":
             asked = str(parse_lora(asked))  # the plan has it spelled out
@@ -153,7 +177,7 @@ def require_lineage(resumption: Resumption) -> None:
     Raises:
         ResumeDiffers: it is another.
     """
-    asked, certificate = resumption.given_init, resumption.certificate
+    asked, certificate = resumption.given.init, resumption.certificate
     if asked is None or certificate is None:
         return
     with open_apr(asked, "structure") as file:
@@ -170,13 +194,40 @@ def require_lineage(resumption: Resumption) -> None:
 def spec_of_state(resumption: Resumption, state: RunState) -> RunSpec:
     """What a state is gone on from.
 
-    The weights of a state bring config and tokenizer, and what the run began with is not needed again; but adapters
-    stand beside the weights that it began with.
+    The weights of a state bring config and tokenizer, and what the run began with is not needed again, but judged
+    where it is given again; adapters stand beside the weights that the run began with.
     """
-    spec = resumption.spec
+    spec, given = resumption.spec, resumption.given
     if resumption.plan.lora:
         return spec
-    return replace(spec, init=spec.run_dir / state.weights, arch=None, tokenizer=None)
+    return replace(spec, init=spec.run_dir / state.weights, arch=given.arch, tokenizer=given.tokenizer)
+
+
+def require_same_inputs(resumption: Resumption, digests: Mapping[str, str | None]) -> None:
+    """Let a run that trained, and was killed before its first save, begin again from the same inputs only.
+
+    Args:
+        resumption: of a run without a state.
+        digests: of the inputs as they are now, by role.
+
+    Raises:
+        ResumeDiffers: one is not what the certificate of the run's start says went in.
+    """
+    certificate, spec = resumption.certificate, resumption.spec
+    if certificate is None or certificate["verdict"] == "no":
+        return  # nothing was trained: what was refused may be mended
+    for role, name in _ROLES.items():
+        if (found := digests[role]) != (planned := certificate["inputs"].get(role)):
+            raise ResumeDiffers(
+                option=spec.source_of(name),
+                asked=f"{getattr(spec, name)} ({_short(found)})",
+                planned=_short(planned),
+                path=str(spec.run_dir),
+            )
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:12]
 
 
 def rewind(run_dir: RunDir, state: RunState | None) -> None:

@@ -36,19 +36,13 @@ class RunDir:
         self._made = False
 
     def __enter__(self) -> Self:
-        try:
-            self._made = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            self._unmake()
-            raise CannotWrite(path=str(self.path), reason=error.strerror or str(error)) from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
+        self._open()
+        self._lock()
+        # The one who held it may have removed the name between the two: then another could lock a new file.
+        while not self._is_named():
             os.close(self._handle)
-            raise RunDirInUse(path=str(self.path), holder=holder) from error
+            self._open()
+            self._lock()
         try:
             if not self._resumes:
                 self._require_empty()
@@ -62,6 +56,30 @@ class RunDir:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
+
+    def _open(self) -> None:
+        try:
+            self._made = self._made or not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            self._unmake()
+            raise CannotWrite(path=str(self.path), reason=error.strerror or str(error)) from error
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._handle)
+            raise RunDirInUse(path=str(self.path), holder=holder) from error
+
+    def _is_named(self) -> bool:
+        """Whether the file that is locked is the one that others find."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), (self.path / _LOCK).stat())
+        except OSError:
+            return False
 
     def _release(self) -> None:
         with suppress(OSError):  # where nothing can be written any more, the error that says so must be heard

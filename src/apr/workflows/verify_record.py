@@ -159,7 +159,9 @@ def _epoch_checks(run: Run) -> Iterator[Check]:
     begun = math.ceil(steps / cadence)
     numbers = list(range(1, begun + 1)) if steps or run.record["outcome"] != "BUDGET_DONE" else [0]
     if run.record["outcome"] not in ENDED and len(listed) < len(numbers):
-        numbers = numbers[:-1]  # the last epoch was not closed
+        # The last epoch was not closed; and the save of the one before may have failed meanwhile, in the background.
+        failed = run.record["outcome"] == "REFUSED" and len(listed) < len(numbers) - 1
+        numbers = numbers[: -2 if failed else -1]
     expected = [f"ckpt/epoch-{number:03d}.apr" for number in numbers]
     claim = "the record lists a checkpoint for every epoch"
     yield compared("record.checkpoints", claim, ", ".join(listed), ", ".join(expected))
@@ -267,6 +269,8 @@ def _one_state(run: Run, step: int, epoch: str | None) -> Iterator[Check]:
     ]
     made = step - sum("skipped" in line for line in run.lines[:step])
     rows.append(("updates of the optimizer", steps_of_optimizer(path), f"{made}"))
+    validated = [said["val_loss"] for said in run.epochs.values() if said["step"] <= step and said["step"]]
+    rows.append(("validation losses", state.books.get("val_losses"), validated))
     if epoch is not None:
         said = run.epochs[epoch]
         rows += [("weights", state.weights, epoch), ("digest", state.weights_digest, said["file_digest"])]
