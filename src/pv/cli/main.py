@@ -73,6 +73,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "scaffold_command",
         "Write a contract whose falsifiers are tests that there are, to be filled in.",
     ),
+    "infer": (
+        "pv.cli.infer_command",
+        "infer_command",
+        "Mine claims from a healthy run, as a contract to be reviewed; or judge a run by such claims.",
+    ),
     "bundle": (
         "pv.cli.bundle_commands",
         "bundle_command",
