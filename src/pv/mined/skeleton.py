@@ -69,7 +69,7 @@ def skeleton(
     ids = {field: f"{prefix}-OBL-{i:03}" for i, field in enumerate(fields, 1)}
     named = _relative(run.path, root)
     subject = glob.escape(named) + ("/*.json" if run.path.is_dir() else "")
-    head = _HEAD.format(records=len(run), run=named, today=today.isoformat())
+    head = _HEAD.format(records=len(run), run=_quoted(named), today=today.isoformat())
     obligations = "".join(_OBLIGATION.format(id=ids[field], field=json.dumps(field)) for field in fields)
     tests = [
         _test(f"{prefix}-FAL-{i:03}", ids[claim.field], claim, claim.support(run), named, subject, least)
