@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": (
         "pv.cli.explain_command",
         "explain_command",
-        "Print the page of a rule: what it finds, why that is bad, an example on either side.",
+        "Print the page of a rule or of an error: what it finds, why that is bad, what to write or to do.",
     ),
     "falsify": (
         "pv.cli.falsify_command",

@@ -9,7 +9,11 @@ from pv.errors import PvError
 
 @dataclass(kw_only=True, eq=False)
 class NoMetrics(PvError):
-    """The folder holds nothing that a run logged line by line, and no records."""
+    """The folder holds nothing that a run logged line by line, and no records.
+
+    Claims are mined from metrics.jsonl, from another file of JSON lines, or from .json records, one observation
+    each.
+    """
 
     id = "PV504"
     text = "{path} holds no metrics"
@@ -19,7 +23,10 @@ class NoMetrics(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class SeveralMetrics(PvError):
-    """The folder holds several files of JSON lines, and none has the name that decides."""
+    """The folder holds several files of JSON lines, and none has the name that decides.
+
+    Two logs are two runs, or two parts of one; which of them is meant cannot be guessed.
+    """
 
     id = "PV505"
     text = "{path} holds {count} files of JSON lines, and none of them is metrics.jsonl"
@@ -31,7 +38,11 @@ class SeveralMetrics(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class RecordWrong(PvError):
-    """A line, or a record of its own, is not one JSON object."""
+    """A line, or a record of its own, is not one JSON object.
+
+    A record is an object whose keys stand once, in UTF-8. What cannot be read cannot be passed over: it might
+    refute a claim.
+    """
 
     id = "PV506"
     text = "{place} is no record of a run ({reason})"
@@ -42,7 +53,10 @@ class RecordWrong(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class RunEmpty(PvError):
-    """The file holds no record, so that nothing can be said of the run."""
+    """The file holds no record, so that nothing can be said of the run.
+
+    A run that logged nothing refutes nothing, and that is no pass.
+    """
 
     id = "PV507"
     text = "{path} holds no record"
@@ -52,7 +66,10 @@ class RunEmpty(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NothingMined(PvError):
-    """Too few records bear a number for any claim: what holds on a handful of lines holds by chance."""
+    """Too few records bear a number for any claim.
+
+    What holds on a handful of records holds by chance: two numbers rise in every second run, twenty in none.
+    """
 
     id = "PV508"
     text = "{path} has {records} record(s), and no field is a number on {least} of them"
@@ -64,7 +81,11 @@ class NothingMined(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class ClaimUnread(PvError):
-    """The text is none of the claims that pv can judge a run by."""
+    """The text is none of the claims that pv can judge a run by.
+
+    A claim is one line, as `pv infer RUN --format table` prints it; a field with blanks in its name stands in
+    double quotes.
+    """
 
     id = "PV509"
     text = "{claim} is no claim that a run can be judged by"
@@ -75,7 +96,11 @@ class ClaimUnread(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class ClaimUnborne(PvError):
-    """Too few records of the run bear what the claim is about, so that it was not put to the test."""
+    """Too few records of the run bear what the claim is about.
+
+    The field is missing, null, or the run is short, so that the claim was not put to the test; zero is never a
+    pass.
+    """
 
     id = "PV510"
     text = (
@@ -91,7 +116,11 @@ class ClaimUnborne(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class RunOutside(PvError):
-    """The run lies outside of the project, where a contract of the project cannot watch it."""
+    """The run lies outside of the project, where a contract of the project cannot watch it.
+
+    Evidence names what it speaks about by a path from the root of the project, and a control edits a file of the
+    project.
+    """
 
     id = "PV511"
     text = "{path} lies outside of the project {root}"
@@ -102,7 +131,10 @@ class RunOutside(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class SkeletonThere(PvError):
-    """A file, perhaps with claims that somebody has filled in, would be replaced."""
+    """A file would be replaced in which somebody may have filled in claims.
+
+    A skeleton is the beginning of a contract, and a second one would undo the review of the first.
+    """
 
     id = "PV512"
     text = "{path} is there already"
