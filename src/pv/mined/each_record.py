@@ -44,10 +44,6 @@ class NeverNull(Claim):
         """The claim in one line."""
         return f"{spelled(self.field)} is never null"
 
-    def support(self, run: Run) -> int:
-        """Every record bears it."""
-        return len(run)
-
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The records where it is null, missing, or no number."""
         for i, value in enumerate(run.column(self.field)):
