@@ -129,6 +129,13 @@ def test_too_few_records_claim_nothing(tmp_path: Path) -> None:
     assert texts(run, 19)
 
 
+def test_two_fields_that_seldom_meet_claim_nothing_together(tmp_path: Path) -> None:
+    records = [{("a", "b")[i % 2]: i} for i in range(2 * N)] + [{"a": 100, "b": 200}, {"a": 101, "b": 202}]
+    run = read_run(write(tmp_path / "m.jsonl", records))
+    assert {claim.fields for claim in mine(run).claims} == {("a",), ("b",)}
+    assert "b is 2 times a" in texts(run, 2)
+
+
 def test_a_loss_that_has_not_fallen_beyond_its_noise_claims_no_fall(tmp_path: Path) -> None:
     losses = [2 + random.Random(i).uniform(-0.5, 0.5) for i in range(N)]
     run = read_run(write(tmp_path / "m.jsonl", [{"loss": loss} for loss in losses]))
@@ -221,3 +228,4 @@ def test_numbers_beyond_floats_are_no_bug(tmp_path: Path) -> None:
     run = read_run(write(tmp_path / "m.jsonl", records))
     assert "a increases by 1" in texts(run)
     assert {claim.kind for claim in mine(run).claims if claim.field == "c"} == {"present"}
+    assert judge(read_claim(f"loss is {big} times a"), run, 20).held is Held.REFUTED
