@@ -64,7 +64,7 @@ class Claim(ABC):
 
     @abstractmethod
     def breaches(self, run: Run) -> Iterator[Breach]:
-        """The records that refute the claim, in order."""
+        """The records that refute the claim by their number, in order, and then those that hold no number."""
 
     @abstractmethod
     def spoilt(self, value: Number, before: Number) -> str:

@@ -25,10 +25,10 @@ class EachRecord(Claim):
 
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The records whose number is another, or no number."""
-        yield from self.no_numbers(run)
         for i, value in run.numbers(self.field):
             if not self.holds(value):
                 yield self.breach(run, i, value, self.must)
+        yield from self.no_numbers(run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

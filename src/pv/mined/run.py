@@ -63,7 +63,7 @@ class Run:
 
 def is_number(value: Any) -> bool:
     """Whether a value of a record is a number; true and false are none, NaN and Infinity are."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is int or type(value) is float  # true is an int to isinstance
 
 
 def is_finite(value: Number) -> bool:

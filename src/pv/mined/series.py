@@ -27,10 +27,10 @@ class IncreasesBy(Claim):
 
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The records that are not one step above the one before."""
-        yield from self.no_numbers(run)
         for (_, before), (i, value) in pairwise(run.numbers(self.field)):
             if not close(value, before + self.step):
                 yield self.breach(run, i, value, f"must be {spelled_about(before + self.step)}")
+        yield from self.no_numbers(run)
 
     def spoilt(self, value: Number, before: Number) -> str:
         """A step too far."""
@@ -52,10 +52,10 @@ class NeverFalls(Claim):
 
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The records that are below the one before; NaN is not known to be above it."""
-        yield from self.no_numbers(run)
         for (_, before), (i, value) in pairwise(run.numbers(self.field)):
             if not value >= before:
                 yield self.breach(run, i, value, f"must be {spelled_value(before)} or more")
+        yield from self.no_numbers(run)
 
     def spoilt(self, value: Number, before: Number) -> str:
         """A number below the one before."""

@@ -27,11 +27,11 @@ class TwoFields(Claim):
 
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The records where it is another number."""
-        yield from self.no_numbers(run)
         for i, (value, other) in enumerate(zip(run.column(self.field), run.column(self.other), strict=True)):
             if is_number(value) and is_number(other) and not close(value, self.expected(other)):
                 told = f"must be {spelled_about(self.expected(other))}, because {self.other} is {spelled_value(other)}"
                 yield self.breach(run, i, value, told)
+        yield from self.no_numbers(run)
 
     def spoilt(self, value: Number, before: Number) -> str:
         """The next number."""
