@@ -19,6 +19,8 @@ from apr.stepzero.registry import GATES
 from apr.train.settings import SETTINGS
 from apr.workflows.falsifying import catalogue
 from pv.cli.main import pv
+from pv.errors import known_errors as known_pv_errors
+from pv.report.error_page import error_means, error_title
 from pv.report.page import rule_page
 from pv.rules.table import all_rules
 
@@ -108,10 +110,19 @@ def errors_page() -> str:
     )
     rows = [describe(kind) for kind in known_errors().values() if kind.id != "APR000"]
     cells = [(row["id"], row["summary"], row["text"], row["help"], str(row["exit_code"])) for row in rows]
-    return (
-        _NOTE
-        + head
-        + "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in cells)
+    return _NOTE + head + _table(cells) + _pv_errors()
+
+
+def _pv_errors() -> str:
+    """The errors of pv, which are no findings: a rule's page is in docs/rules.md."""
+    head = (
+        "\n## Errors of pv\n\n`pv explain ID` prints one of these; what it finds in contracts is in "
+        "[rules.md](rules.md).\n\n"
+        "| id | what happened | what it means | what it says | what to do | exit |\n|---|---|---|---|---|---|\n"
+    )
+    kinds = known_pv_errors().values()
+    return head + _table(
+        [(k.id, error_title(k), error_means(k), k.text, k.help, str(k.exit_code)) for k in kinds]
     )
 
 

@@ -40,12 +40,18 @@ class PvError(Exception):
     @property
     def message(self) -> str:
         """The defect: what, which value, which limit."""
-        return self.text.format(**{name: shown(value) for name, value in self.facts.items()})
+        return self.text.format(**self._shown())
 
     @property
     def advice(self) -> str:
         """What to do next."""
-        return self.help.format(**{name: shown(value) for name, value in self.facts.items()})
+        return self.help.format(**self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        """The fields as a sentence spells them; one that is empty by default is a part that may be missing."""
+        return {
+            f.name: "" if (v := getattr(self, f.name)) == "" == f.default else shown(v) for f in fields(self)
+        }
 
     def __str__(self) -> str:
         return f"{self.message}; {self.advice}"
@@ -83,7 +89,11 @@ def known_errors() -> dict[str, type[PvError]]:
 
 @dataclass(kw_only=True, eq=False)
 class PathMissing(PvError):
-    """The named path is not there."""
+    """The named path is not there.
+
+    Nothing was read and nothing judged. A path that is misspelled in a script would otherwise look like a folder
+    without errors.
+    """
 
     id = "PV101"
     text = "there is no file or folder at {path}"
@@ -93,7 +103,10 @@ class PathMissing(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class PathUnreadable(PvError):
-    """The operating system refused to read the path, or to write it."""
+    """The operating system refused to read the path, or to write it.
+
+    Permissions, a full disk, or a folder where a file is expected; the reason is that of the operating system.
+    """
 
     id = "PV102"
     text = "{path} cannot be {done} ({reason})"
@@ -105,7 +118,10 @@ class PathUnreadable(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NoContracts(PvError):
-    """The folder holds no contract, so nothing was judged."""
+    """The folder holds no contract, so nothing was judged.
+
+    An empty folder is no pass: a check that looks at the wrong place would be green for ever.
+    """
 
     id = "PV103"
     text = "{path} holds no contract"
@@ -115,7 +131,10 @@ class NoContracts(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class UsageWrong(PvError):
-    """The command line does not parse."""
+    """The command line does not parse.
+
+    An option is unknown, lacks its value, or contradicts another; nothing was done.
+    """
 
     id = "PV104"
     text = "{what}"
@@ -126,10 +145,13 @@ class UsageWrong(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NameUnknown(PvError):
-    """No rule and no error has that name."""
+    """No rule and no error has that name.
+
+    Rules and errors are called by an id, such as STRICT-011 or PV302, or by a name, such as control-missing.
+    """
 
     id = "PV105"
-    text = "no rule has the id or the name {name}{nearest}"
+    text = "no rule and no error has the id or the name {name}{nearest}"
     help = "`pv explain` lists those that there are"
     name: str
     nearest: str = ""
@@ -137,7 +159,10 @@ class NameUnknown(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class BaselineWrong(PvError):
-    """The baseline is not a file that `pv lint --write-baseline` writes."""
+    """The baseline is not a file that `pv lint --write-baseline` writes.
+
+    It was edited, cut off, or is another file. Findings that it would excuse cannot be told from new ones.
+    """
 
     id = "PV106"
     text = "{path} is no baseline of pv ({reason})"
@@ -148,7 +173,10 @@ class BaselineWrong(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class Interrupted(PvError):
-    """Somebody stopped the command."""
+    """Somebody stopped the command.
+
+    What was recorded before stays; of what was running nothing is recorded.
+    """
 
     id = "PV107"
     text = "interrupted"
@@ -157,7 +185,11 @@ class Interrupted(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class YamlWrong(PvError):
-    """The file is not one YAML document that a contract can be."""
+    """The file is not one YAML document that a contract can be.
+
+    A contract is UTF-8, one document, a mapping, and within the limits of docs/pv-design.md; the place is the one
+    where reading stopped.
+    """
 
     id = "PV201"
     text = "{path}:{line}:{column}: {what}"

@@ -9,7 +9,11 @@ from pv.errors import PvError
 
 @dataclass(kw_only=True, eq=False)
 class NoBase(PvError):
-    """There is nothing to compare with: no git, or no such commit."""
+    """There is nothing to compare with: no git, or no such commit.
+
+    A change is judged against the commit where the work began. A clone of one commit, as many CI systems make it,
+    does not have it.
+    """
 
     id = "PV401"
     text = "{ref} cannot be compared with ({reason})"
@@ -20,7 +24,10 @@ class NoBase(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NotComparable(PvError):
-    """One side cannot be read as a contract."""
+    """One side cannot be read as a contract.
+
+    Of a file that cannot be read nobody can say whether its claims became weaker.
+    """
 
     id = "PV402"
     text = "{path} cannot be compared ({reason})"
@@ -31,7 +38,11 @@ class NotComparable(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class WaiversWrong(PvError):
-    """The file of waivers does not say what is waived, by whom and why."""
+    """The file of waivers does not say what is waived, by whom and why.
+
+    A waiver opens the gate for one change, which it repeats word by word; one that says less would open it for
+    others.
+    """
 
     id = "PV403"
     text = "{path} has a waiver that cannot be used ({reason})"

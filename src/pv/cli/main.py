@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": (
         "pv.cli.explain_command",
         "explain_command",
-        "Print the page of a rule: what it finds, why that is bad, an example on either side.",
+        "Print the page of a rule or of an error: what it finds, why that is bad, what to write or to do.",
     ),
     "falsify": (
         "pv.cli.falsify_command",
@@ -72,6 +72,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "pv.cli.scaffold_command",
         "scaffold_command",
         "Write a contract whose falsifiers are tests that there are, to be filled in.",
+    ),
+    "infer": (
+        "pv.cli.infer_command",
+        "infer_command",
+        "Mine claims from a healthy run, as a contract to be reviewed; or judge a run by such claims.",
     ),
     "bundle": (
         "pv.cli.bundle_commands",

@@ -58,7 +58,6 @@ def select(
             path=path,
             there=f"{len(there)} claim(s)",
             filter="leaving out the live ones",
-            advice_text="add --live",
         )
     return Selection(jobs=kept, live_left_out=left_out)
 
@@ -72,7 +71,7 @@ def _is_live(part: FalsificationTest | Proof) -> bool:
 
 
 def _missed(pattern: str, ids: list[str], path: str) -> NothingSelected:
-    meant = did_you_mean(pattern, ids).removeprefix("; ") or "`pv status` lists the ids that there are"
+    nearest = did_you_mean(pattern, ids)
     return NothingSelected(
-        path=path, there=f"{len(ids)} claim(s)", filter=f"--only {pattern}", advice_text=meant
+        path=path, there=f"{len(ids)} claim(s)", filter=f"--only {pattern}", nearest=nearest
     )

@@ -9,7 +9,11 @@ from pv.errors import PvError
 
 @dataclass(kw_only=True, eq=False)
 class AlreadyThere(PvError):
-    """A file would be replaced."""
+    """A file would be replaced.
+
+    Somebody may have filled it in; bundles and the skeletons of `pv scaffold` are written to
+    new files only.
+    """
 
     id = "PV501"
     text = "{path} is there already"
@@ -19,7 +23,11 @@ class AlreadyThere(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NoTests(PvError):
-    """There are no tests to make falsifiers of."""
+    """There are no tests to make falsifiers of.
+
+    A skeleton names tests that exist. Functions that begin with test, and methods of classes that begin with
+    Test, count; files that do not parse are passed over.
+    """
 
     id = "PV502"
     text = "{path} defines no test that a skeleton could name"
@@ -29,7 +37,10 @@ class NoTests(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class BundleWrong(PvError):
-    """The archive is not one that `pv bundle` writes, or a byte of it was changed."""
+    """The archive is not one that `pv bundle` writes, or a byte of it was changed.
+
+    Every file of a bundle stands in its list by digest, so that contracts and evidence can be believed elsewhere.
+    """
 
     id = "PV503"
     text = "{path} is no whole bundle of pv ({reason})"

@@ -53,7 +53,7 @@ def scaffold(name: str, tests: Sequence[str], root: Path, today: date) -> str:
     Raises:
         NoTests, TestsElsewhere.
     """
-    prefix = re.sub(r"[^A-Z0-9]+", "-", re.sub(r"-v\d+$", "", name).upper()).strip("-") or "CLAIM"
+    prefix = prefix_of(name)
     node_ids = [node_id for path in tests for node_id in _node_ids(path, root)]
     if not node_ids:
         raise NoTests(path=" ".join(tests) or "nothing")
@@ -66,6 +66,15 @@ def scaffold(name: str, tests: Sequence[str], root: Path, today: date) -> str:
         for i, node_id in enumerate(node_ids, 1)
     ]  # fmt: skip
     return _HEAD.format(prefix=prefix, today=today.isoformat()) + "\n".join(parts)
+
+
+def prefix_of(name: str) -> str:
+    """What the ids of a contract begin with: its name without the version, in plain capitals.
+
+    Args:
+        name: of the contract, without .yaml.
+    """
+    return re.sub(r"[^A-Z0-9]+", "-", re.sub(r"-v\d+$", "", name).upper()).strip("-") or "CLAIM"
 
 
 def _node_ids(named: str, root: Path) -> Iterator[str]:

@@ -189,6 +189,8 @@ def test_explain_knows_ids_and_names(capsys) -> None:
     assert "STRICT-011" in capsys.readouterr().out
     assert entry(["explain", "controls-missing"]) == 2
     assert "control-missing" in capsys.readouterr().err
+    assert entry(["explain", "pv999"]) == 2
+    assert "pv999; " in capsys.readouterr().err
 
 
 def test_the_strict_base_lints_like_a_project_of_its_own(capsys, make_project) -> None:
