@@ -52,9 +52,12 @@ class BundleWrong(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class TestsElsewhere(PvError):
-    """The tests do not lie in the project, so that no node id from its root can name them."""
+    """The tests do not lie in the project.
 
-    id = "PV504"
+    A contract names a test by its path from the root of the project, and these have none.
+    """
+
+    id = "PV513"
     text = "{path} does not lie below {root}, the root of this project"
     help = "run pv in the project of the tests; its root is the nearest folder with .git or pyproject.toml"
     path: str
@@ -63,9 +66,12 @@ class TestsElsewhere(PvError):
 
 @dataclass(kw_only=True, eq=False)
 class NameWrong(PvError):
-    """The name of a contract is also a part of paths and ids, and must be plain."""
+    """The name of a contract is not plain.
 
-    id = "PV505"
+    It is also a part of paths and ids: a name such as ../x would be written elsewhere.
+    """
+
+    id = "PV514"
     text = "{name} is no name of a contract"
     help = "take letters, digits, - and _, such as slug-v1; -o FILE says where to"
     name: str

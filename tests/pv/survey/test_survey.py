@@ -186,7 +186,7 @@ def _pack(path: Path, files: dict[str, bytes]) -> None:
 def test_a_skeleton_has_a_plain_name(trial: Trial, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(trial.root)
     done = pv("scaffold", "--", name)
-    assert (done.code, "PV505" in done.stderr) == (2, True)
+    assert (done.code, "PV514" in done.stderr) == (2, True)
 
 
 def test_a_skeleton_of_tests_of_another_project_is_refused(
@@ -195,7 +195,7 @@ def test_a_skeleton_of_tests_of_another_project_is_refused(
     (tmp_path / "test_other.py").write_text("def test_a():\n    pass\n")
     monkeypatch.chdir(trial.root)
     done = pv("scaffold", "split-v2", "--tests", tmp_path / "test_other.py")
-    assert (done.code, "PV504" in done.stderr) == (2, True)
+    assert (done.code, "PV513" in done.stderr) == (2, True)
 
 
 def test_a_skeleton_of_a_class_and_of_either_name_of_a_file(
