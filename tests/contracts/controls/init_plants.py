@@ -49,6 +49,30 @@ def exit_lost(original: Any) -> Any:
     return lambda *given: 0 if original(*given) in (1, 2) else 3
 
 
+def _left_out(original: Any, kind: str) -> Any:
+    def lenient(*given: Any) -> Any:
+        from apr.base.errors import AprError
+
+        try:
+            return original(*given)
+        except AprError as error:
+            if type(error).__name__ != kind:
+                raise
+            return None
+
+    return lenient
+
+
+def foreign_left_out(original: Any) -> Any:
+    """What is no .apr file is left out, and the run starts from random weights."""
+    return _left_out(original, "NotAprFile")
+
+
+def contradictions_left_out(original: Any) -> Any:
+    """A file whose tensors contradict its config is left out, and the run starts from random weights."""
+    return _left_out(original, "ArchContradiction")
+
+
 def families_are_llama(original: Any) -> Any:
     """An unknown family is taken for llama."""
     slugs = _module("apr.aprfile.foreign")._SLUGS
