@@ -111,25 +111,6 @@ def test_falsify_apr_pretrain_arch_007_encoder_is_refused(scene: Scene, encoders
     encoder_is_refused(scene, encoders)
 
 
-def test_falsify_apr_pretrain_arch_007_encoder_is_refused_by_the_real_process(
-    scene: Scene, encoders: Encoders
-) -> None:
-    run_dir, disguised = scene.new("run"), encoders.files[1]
-    options = (
-        "--tokenizer",
-        scene.model,
-        "--dataset",
-        scene.shards,
-        "--run-dir",
-        run_dir,
-        "--format",
-        "json",
-    )
-    done = run_apr("pretrain", "--init", disguised, *options)
-    assert (done.code, done.error_id, run_dir.exists()) == (1, "APR304", False)
-    assert "Traceback" not in done.stderr
-
-
 def test_falsify_apr_pretrain_arch_009_smaller_tokenizer_passes(
     scene: Scene, vocabularies: Vocabularies
 ) -> None:

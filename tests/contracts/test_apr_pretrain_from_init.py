@@ -19,7 +19,7 @@ from contracts.claims.start import (
     tiny_step0_signal,
 )
 from contracts.real_runs import RealRuns, real_step0_signal
-from contracts.scene import Scene, require_success
+from contracts.scene import Scene
 
 pytestmark = pytest.mark.claim
 
@@ -91,13 +91,6 @@ def test_falsify_apr_pretrain_init_009_optimizer_and_counters_are_fresh(scene: S
 
 def test_falsify_apr_pretrain_init_010_init_checkpoints_are_byte_identical(scene: Scene) -> None:
     init_checkpoints_are_reproducible(scene)
-
-
-def test_falsify_apr_pretrain_init_010_another_process_writes_the_same_bytes(scene: Scene) -> None:
-    here = require_success(scene.pretrain("--init", scene.learned, "--seed", 42))
-    size = ("--seq-length", "32", "--batch-size", "4", "--val-tokens", "512", "--dtype", "fp32")
-    there = RealRuns(scene.learned, scene.shards, scene.new("runs"), size).first
-    require_equal_checkpoints(here, there)
 
 
 @pytest.mark.live
