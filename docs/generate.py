@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from invariants import INVARIANTS
+from invariants import INVARIANTS, defects
 from silent_failures import NOT_PLANTED, WENT_WRONG
 
 from apr.base.errors import known_errors
@@ -173,13 +173,14 @@ def invariants_page() -> str:
     """Every invariant of the training loop, with its planted defects and its tests."""
     head = (
         "# Invariants of the training loop\n\nEach has a falsifier, `test_it_holds` in "
-        "tests/contracts/test_training_loop_pretrain.py, which passes; `test_the_defect_is_caught` plants each of "
-        "these defects into the running program and demands that the falsifier then fails, in words that name it. "
+        "tests/contracts/test_training_loop_pretrain.py, which passes; `pv falsify` plants each of these defects, "
+        "as contracts/training-loop-pretrain-v1.yaml has them, and demands that the falsifier then fails for it. "
         "Not numbered in the specification: accumulation and clipping.\n\n"
         "| invariant | says | planted defects, each caught | further tests, below tests/ |\n|---|---|---|---|\n"
     )
+    planted = defects()
     rows = [
-        (name, item.says, "; ".join(item.defects), ", ".join(f"`{test}`" for test in item.more))
+        (name, item.says, "; ".join(planted[name]), ", ".join(f"`{test}`" for test in item.more))
         for name, item in INVARIANTS.items()
     ]
     return _NOTE + head + _table(rows)

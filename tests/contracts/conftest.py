@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from contracts.claims.encoders import Encoders, make_encoders
-from contracts.claims.vocabularies import Vocabularies, make_vocabularies
 from contracts.real_runs import RealRuns, one_at_a_time, source_shards
 from contracts.scene import Scene
+
+if TYPE_CHECKING:  # they import transformers, which most claims, each a process of its own, need not wait for
+    from contracts.claims.encoders import Encoders
+    from contracts.claims.vocabularies import Vocabularies
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -19,24 +22,26 @@ def in_one_thread(one_thread: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Files that are made once, and before any defect is planted by a test of this session."""
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Files that are made once, in one thread as everything that reads them."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     made = Scene(tmp_path_factory.mktemp("scene"))
-    if any("test_control" in item.name for item in request.session.items):
-        _ = made.learned, made.worn, made.worn_without_reference
     torch.set_num_threads(before)
     return made
 
 
 @pytest.fixture(scope="session")
 def encoders(scene: Scene) -> Encoders:
+    from contracts.claims.encoders import make_encoders
+
     return make_encoders(scene)
 
 
 @pytest.fixture(scope="session")
 def vocabularies(scene: Scene) -> Vocabularies:
+    from contracts.claims.vocabularies import make_vocabularies
+
     return make_vocabularies(scene)
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from command import run_apr
+from contracts.claims.start import step0_signal
 from contracts.scene import Run, require_success
 
 # Modules that every supported Python has: some 180,000 tokens.
@@ -90,3 +91,10 @@ class RealRuns:
         for name in ("first", "second"):
             for path in (self.folder / name / "ckpt").glob("*.apr"):
                 path.unlink()
+
+
+def real_step0_signal(run: Run, num_tokens: int) -> None:
+    """INIT-006 on a real checkpoint, with the figures of so many validation tokens."""
+    step0_signal(run.certificate["step0"], val_at_most=6.0, random_at_least=9.5, gap=3.0)
+    assert run.certificate["grade"] == "A", "the reference is not an independent implementation's"
+    assert run.gate("loss.step0")["facts"]["num_tokens"] == num_tokens

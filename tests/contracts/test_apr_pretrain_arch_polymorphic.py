@@ -1,15 +1,16 @@
-"""FALSIFY-APR-PRETRAIN-ARCH-001 to -007, -009, -010, CUDA-001, each with the defects that make it fail."""
+"""FALSIFY-APR-PRETRAIN-ARCH-001 to -007, -009, -010, CUDA-001.
+
+contracts/apr-pretrain-arch-polymorphic-v1.yaml has the defects that make each fail.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import gguf
 import pytest
 
-import apr
 from apr.tokenizer.engine import TextTokenizer
 from command import run_apr
 from contracts.claims.attention import grouped_attention_is_exact
@@ -34,20 +35,15 @@ from contracts.claims.vocabularies import (
     qwen_tokenizer_passes,
     smaller_tokenizer_passes,
 )
-from contracts.controls.arch_controls import ARCH_CONTROLS
-from contracts.controls.plant import ARCH, Control, controls_of, must_fail
 from contracts.real_runs import RealRuns
 from contracts.scene import Scene
 from tiny import make_shards
 
+pytestmark = pytest.mark.claim
+
 
 def test_falsify_apr_pretrain_arch_001_preset_is_the_published_config(scene: Scene) -> None:
     preset_is_the_published_config(scene)
-
-
-@controls_of(ARCH_CONTROLS, ARCH + "001")
-def test_control_apr_pretrain_arch_001(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, preset_is_the_published_config)
 
 
 @pytest.mark.live
@@ -87,11 +83,6 @@ def test_falsify_apr_pretrain_arch_002_no_init_is_the_llama_370m_baseline(
     no_init_is_the_baseline(scene, baseline_shards)
 
 
-@controls_of(ARCH_CONTROLS, ARCH + "002")
-def test_control_apr_pretrain_arch_002(scene: Scene, baseline_shards: Path, control: Control) -> None:
-    must_fail(control, scene, lambda scene: no_init_is_the_baseline(scene, baseline_shards))
-
-
 def test_falsify_apr_pretrain_arch_003_every_field_comes_from_the_file(scene: Scene) -> None:
     every_field_is_the_files(scene)
 
@@ -100,18 +91,8 @@ def test_falsify_apr_pretrain_arch_003_no_field_is_filled_in(scene: Scene) -> No
     no_field_is_filled_in(scene)
 
 
-@controls_of(ARCH_CONTROLS, ARCH + "003")
-def test_control_apr_pretrain_arch_003(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, every_field_is_the_files, no_field_is_filled_in)
-
-
 def test_falsify_apr_pretrain_arch_004_grouped_attention_is_exact(scene: Scene) -> None:
     grouped_attention_is_exact(scene)
-
-
-@controls_of(ARCH_CONTROLS, ARCH + "004")
-def test_control_apr_pretrain_arch_004(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, grouped_attention_is_exact)
 
 
 def test_falsify_apr_pretrain_arch_005_qwen_like_tokenizer_passes(
@@ -120,48 +101,14 @@ def test_falsify_apr_pretrain_arch_005_qwen_like_tokenizer_passes(
     qwen_tokenizer_passes(scene, vocabularies)
 
 
-@controls_of(ARCH_CONTROLS, ARCH + "005")
-def test_control_apr_pretrain_arch_005(scene: Scene, vocabularies: Vocabularies, control: Control) -> None:
-    must_fail(control, scene, lambda scene: qwen_tokenizer_passes(scene, vocabularies))
-
-
 def test_falsify_apr_pretrain_arch_006_other_vocabulary_is_refused(
     scene: Scene, vocabularies: Vocabularies
 ) -> None:
     other_vocabulary_is_refused(scene, vocabularies)
 
 
-@controls_of(ARCH_CONTROLS, ARCH + "006")
-def test_control_apr_pretrain_arch_006(scene: Scene, vocabularies: Vocabularies, control: Control) -> None:
-    must_fail(control, scene, lambda scene: other_vocabulary_is_refused(scene, vocabularies))
-
-
 def test_falsify_apr_pretrain_arch_007_encoder_is_refused(scene: Scene, encoders: Encoders) -> None:
     encoder_is_refused(scene, encoders)
-
-
-def test_falsify_apr_pretrain_arch_007_encoder_is_refused_by_the_real_process(
-    scene: Scene, encoders: Encoders
-) -> None:
-    run_dir, disguised = scene.new("run"), encoders.files[1]
-    options = (
-        "--tokenizer",
-        scene.model,
-        "--dataset",
-        scene.shards,
-        "--run-dir",
-        run_dir,
-        "--format",
-        "json",
-    )
-    done = run_apr("pretrain", "--init", disguised, *options)
-    assert (done.code, done.error_id, run_dir.exists()) == (1, "APR304", False)
-    assert "Traceback" not in done.stderr
-
-
-@controls_of(ARCH_CONTROLS, ARCH + "007")
-def test_control_apr_pretrain_arch_007(scene: Scene, encoders: Encoders, control: Control) -> None:
-    must_fail(control, scene, lambda scene: encoder_is_refused(scene, encoders))
 
 
 def test_falsify_apr_pretrain_arch_009_smaller_tokenizer_passes(
@@ -177,21 +124,11 @@ def test_falsify_apr_pretrain_arch_005_and_009_real_qwen_tokenizer_passes(qwen_r
     assert (gate["facts"]["tokenizer_size"], gate["facts"]["vocab_size"]) == (151_665, 151_936)
 
 
-@controls_of(ARCH_CONTROLS, ARCH + "009")
-def test_control_apr_pretrain_arch_009(scene: Scene, vocabularies: Vocabularies, control: Control) -> None:
-    must_fail(control, scene, lambda scene: smaller_tokenizer_passes(scene, vocabularies))
-
-
 def test_falsify_apr_pretrain_arch_010_greater_tokenizer_is_refused(
     scene: Scene, vocabularies: Vocabularies
 ) -> None:
     assert TextTokenizer(vocabularies.greater).vocab_size == 336
     greater_tokenizer_is_refused(scene, vocabularies)
-
-
-@controls_of(ARCH_CONTROLS, ARCH + "010")
-def test_control_apr_pretrain_arch_010(scene: Scene, vocabularies: Vocabularies, control: Control) -> None:
-    must_fail(control, scene, lambda scene: greater_tokenizer_is_refused(scene, vocabularies))
 
 
 def test_falsify_apr_pretrain_arch_cuda_001_every_device_loads_alike(scene: Scene) -> None:
@@ -204,22 +141,3 @@ def test_falsify_apr_pretrain_arch_cuda_001_one_loader_builds_models() -> None:
 
 def test_falsify_apr_pretrain_arch_cuda_001_stub_device_gets_the_files_weights(scene: Scene) -> None:
     stub_device_gets_the_files_weights(scene)
-
-
-@controls_of(ARCH_CONTROLS, ARCH + "CUDA-001")
-def test_control_apr_pretrain_arch_cuda_001(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, every_device_loads_alike, stub_device_gets_the_files_weights)
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["decoder = Decoder(config)", "parameter.copy_(stored_tensor(file, name))"],
-    ids=["builder", "filler"],
-)
-def test_control_apr_pretrain_arch_cuda_001_a_second_loader_is_found(tmp_path: Path, line: str) -> None:
-    source = tmp_path / "apr"
-    shutil.copytree(Path(apr.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
-    one_loader_builds_models(source)
-    (source / "train" / "cuda.py").write_text(f"def build(config, parameter, file, name):\n    {line}\n")
-    with pytest.raises(AssertionError, match=r"train/cuda\.py"):
-        one_loader_builds_models(source)

@@ -1,4 +1,4 @@
-"""FALSIFY-APR-PRETRAIN-INIT-001 to -006, -009, -010, each with the defects that make it fail."""
+"""FALSIFY-APR-PRETRAIN-INIT-001 to -006, -009, -010; contracts/apr-pretrain-from-init-v1.yaml has their defects."""
 
 from __future__ import annotations
 
@@ -18,30 +18,19 @@ from contracts.claims.start import (
     step0_signal,
     tiny_step0_signal,
 )
-from contracts.controls.init_controls import INIT_CONTROLS
-from contracts.controls.plant import INIT, Control, controls_of, must_fail
-from contracts.real_runs import RealRuns
-from contracts.scene import Run, Scene, require_success
+from contracts.real_runs import RealRuns, real_step0_signal
+from contracts.scene import Scene
+
+pytestmark = pytest.mark.claim
 
 
 def test_falsify_apr_pretrain_init_001_option_parses_absent_and_present(scene: Scene) -> None:
     option_parses(scene)
 
 
-@controls_of(INIT_CONTROLS, INIT + "001")
-def test_control_apr_pretrain_init_001(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, option_parses)
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_falsify_apr_pretrain_init_002_absence_keeps_the_golden_losses(scene: Scene, mode: str) -> None:
     absence_keeps_golden_losses(scene, mode)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@controls_of(INIT_CONTROLS, INIT + "002")
-def test_control_apr_pretrain_init_002(scene: Scene, control: Control, mode: str) -> None:
-    must_fail(control, scene, lambda scene: absence_keeps_golden_losses(scene, mode))
 
 
 def test_falsify_apr_pretrain_init_003_missing_file_is_refused(scene: Scene) -> None:
@@ -58,36 +47,16 @@ def test_falsify_apr_pretrain_init_003_missing_file_is_refused_by_the_real_proce
     assert not run_dir.exists()
 
 
-@controls_of(INIT_CONTROLS, INIT + "003")
-def test_control_apr_pretrain_init_003(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, missing_file_is_refused)
-
-
 def test_falsify_apr_pretrain_init_004_wrong_magic_empty_and_short_files_are_refused(scene: Scene) -> None:
     wrong_magic_is_refused(scene)
-
-
-@controls_of(INIT_CONTROLS, INIT + "004")
-def test_control_apr_pretrain_init_004(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, wrong_magic_is_refused)
 
 
 def test_falsify_apr_pretrain_init_005_bad_architecture_is_refused_with_both_values(scene: Scene) -> None:
     bad_architecture_is_refused(scene)
 
 
-@controls_of(INIT_CONTROLS, INIT + "005")
-def test_control_apr_pretrain_init_005(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, bad_architecture_is_refused)
-
-
 def test_falsify_apr_pretrain_init_006_step0_signal_of_the_tiny_model(scene: Scene) -> None:
     tiny_step0_signal(scene)
-
-
-@controls_of(INIT_CONTROLS, INIT + "006")
-def test_control_apr_pretrain_init_006(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, tiny_step0_signal)
 
 
 @pytest.mark.parametrize(
@@ -101,23 +70,14 @@ def test_control_apr_pretrain_init_006(scene: Scene, control: Control) -> None:
         ("reference_delta", None, "no reference"),
     ],
 )
-def test_control_apr_pretrain_init_006_limits(figure: str, value: float | None, says: str) -> None:
+def test_falsify_apr_pretrain_init_006_figures_beyond_a_limit_refute(
+    figure: str, value: float | None, says: str
+) -> None:
     limits = {"val_at_most": 6.0, "random_at_least": 9.5 if says != "the gap is" else 8.9, "gap": 3.0}
     figures = {"val_loss": 5.9, "random_init_loss": limits["random_at_least"], "reference_delta": 0.001}
     step0_signal(figures | {"val_loss": 5.5}, **limits)
     with pytest.raises(AssertionError, match=says):
         step0_signal(figures | {figure: value}, **limits)
-
-
-def real_step0_signal(run: Run, num_tokens: int) -> None:
-    step0_signal(run.certificate["step0"], val_at_most=6.0, random_at_least=9.5, gap=3.0)
-    assert run.certificate["grade"] == "A", "the reference is not an independent implementation's"
-    assert run.gate("loss.step0")["facts"]["num_tokens"] == num_tokens
-
-
-@pytest.mark.smollm
-def test_falsify_apr_pretrain_init_006_step0_signal_of_smollm2(smollm2_runs: RealRuns) -> None:
-    real_step0_signal(smollm2_runs.first, 1024)
 
 
 @pytest.mark.live
@@ -129,32 +89,8 @@ def test_falsify_apr_pretrain_init_009_optimizer_and_counters_are_fresh(scene: S
     optimizer_is_fresh(scene)
 
 
-@controls_of(INIT_CONTROLS, INIT + "009")
-def test_control_apr_pretrain_init_009(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, optimizer_is_fresh)
-
-
 def test_falsify_apr_pretrain_init_010_init_checkpoints_are_byte_identical(scene: Scene) -> None:
     init_checkpoints_are_reproducible(scene)
-
-
-def test_falsify_apr_pretrain_init_010_another_process_writes_the_same_bytes(scene: Scene) -> None:
-    here = require_success(scene.pretrain("--init", scene.learned, "--seed", 42))
-    size = ("--seq-length", "32", "--batch-size", "4", "--val-tokens", "512", "--dtype", "fp32")
-    there = RealRuns(scene.learned, scene.shards, scene.new("runs"), size).first
-    require_equal_checkpoints(here, there)
-
-
-@controls_of(INIT_CONTROLS, INIT + "010")
-def test_control_apr_pretrain_init_010(scene: Scene, control: Control) -> None:
-    must_fail(control, scene, init_checkpoints_are_reproducible)
-
-
-@pytest.mark.smollm
-def test_falsify_apr_pretrain_init_010_smollm2_checkpoints_are_byte_identical(smollm2_runs: RealRuns) -> None:
-    second = smollm2_runs.second  # first of all: the other test process is at the first meanwhile
-    require_equal_checkpoints(smollm2_runs.first, second)
-    smollm2_runs.drop_checkpoints()
 
 
 @pytest.mark.live

@@ -77,6 +77,7 @@ def missing() -> Iterator[str]:
             yield f"{name} {flag} is in no test through the command line"
 
 
+@pytest.mark.claim
 def test_falsify_apr_pretrain_init_007_every_option_is_told_and_tested() -> None:
     assert len(OPTIONS) > 100, "the command tree was not walked"
     found = list(missing())

@@ -1,161 +1,152 @@
-"""The defects that FALSIFY-APR-PRETRAIN-ARCH-001 to -010 and CUDA-001 are there for, as changes of the program."""
+"""Defects of architecture and vocabulary, beside those of shape_plants: each gets the original and returns another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
 from dataclasses import replace
 from typing import Any
 
-import pytest
-import torch
 from torch import Tensor
 
-from apr.aprfile import metadata
-from apr.arch.presets import PRESETS
-from apr.model import decoder, load
-from apr.model.initialise import random_decoder
-from apr.stepzero import gates
-from apr.stepzero.gate import not_known
-from apr.train import certify, certify_tokens, inputs
-from apr.train.errors import VocabularyMismatch
-from contracts.controls.init_plants import attribute, tolerances_off, unheeded
-from contracts.controls.plant import Plant
-from contracts.scene import Scene
-from tiny import CONFIG
+from contracts.controls import shape_plants, start_plants
+from contracts.controls.init_plants import unheeded
 
-# What loaders fill in where they do not look at the file.
-LOADER_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 4,  # as many as heads
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "max_position_embeddings": 32768,
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
+# What presets have had wrong, or may have: every field but rope_scaling, which is null everywhere.
+_WRONG: dict[str, Any] = {
+    "tie_word_embeddings": False,  # the ancestor's
+    "family": "llama",
+    "vocab_size": 151643,
+    "hidden_size": 1024,
+    "intermediate_size": 4864 * 2,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 14,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e4,
+    "hidden_act": "gelu",
+    "attention_bias": False,
+    "sliding_window": 32768,
 }
 
 
-def preset(name: str, **changes: Any) -> Plant:
-    return lambda patch, scene: patch.setitem(PRESETS, name, replace(PRESETS[name], **changes))
+def wrong_in_every_field(presets: Any) -> Any:
+    """Each field of the preset is wrong."""
+    return {**presets, "qwen2-0.5b": replace(presets["qwen2-0.5b"], **_WRONG)}
 
 
-def field_from_default(field: str) -> Plant:
-    """The model is built with a default in place of the file's field."""
-    original = load.read_facts
+def another_baseline(presets: Any) -> Any:
+    """The baseline has another epsilon, and a head of its own."""
+    other = replace(presets["llama-370m"], rms_norm_eps=1e-6, tie_word_embeddings=False)
+    return {**presets, "llama-370m": other}
 
-    def blind(file: Any) -> Any:
+
+def _with_default(original: Any, **defaults: Any) -> Any:
+    def read(file: Any) -> Any:
         facts = original(file)
-        return replace(facts, config=replace(facts.config, **{field: LOADER_DEFAULTS[field]}))
+        return replace(facts, config=replace(facts.config, **defaults))
 
-    return attribute(load, "read_facts", blind)
-
-
-def repeat(self: Tensor, repeats: int, dim: int | None = None) -> Tensor:
-    """Heads 0 1 0 1 ... where 0 0 ... 1 1 ... is meant."""
-    assert dim == 1
-    return self.repeat(1, repeats, 1, 1)
+    return read
 
 
-def sees_the_future(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def open_to_all(*arguments: Any, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
-        return attend(*arguments, attn_mask=attn_mask)
-
-    patch.setattr(torch.nn.functional, "scaled_dot_product_attention", open_to_all)
+def vocabulary_by_default(original: Any) -> Any:
+    """There are 320 rows, whatever the file says."""
+    return _with_default(original, vocab_size=320)
 
 
-def fixed_epsilon(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = decoder.RMSNorm.__init__
-    patch.setattr(decoder.RMSNorm, "__init__", lambda self, size, eps: original(self, size, 1e-2))
+def width_by_default(original: Any) -> Any:
+    """The hidden size is 64, whatever the file says."""
+    return _with_default(original, hidden_size=64)
 
 
-def equal_sizes_demanded(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """With a checkpoint too, the tokenizer must have as many entries as the model has rows."""
-    original = inputs.Inputs._check_vocabulary
-
-    def strict(self: Any, spec: Any) -> Any:
-        size = original(self, spec)
-        if size is not None and size != self.config.vocab_size:
-            raise VocabularyMismatch(tokenizer="", tokenizer_size=size, limit="exactly")
-        return size
-
-    patch.setattr(inputs.Inputs, "_check_vocabulary", strict)
+def query_heads_by_default(original: Any) -> Any:
+    """There are 2 heads, whatever the file says."""
+    return _with_default(original, num_attention_heads=2)
 
 
-def hashes_not_compared(patch: pytest.MonkeyPatch, scene: Scene) -> None:
+def feed_forward_by_default(original: Any) -> Any:
+    """The feed-forward size is 256, whatever the file says."""
+    return _with_default(original, intermediate_size=256)
+
+
+def layers_by_default(original: Any) -> Any:
+    """There are 2 layers, whatever the file says."""
+    return _with_default(original, num_hidden_layers=2)
+
+
+def positions_by_default(original: Any) -> Any:
+    """There are 32,768 positions, whatever the file says."""
+    return _with_default(original, max_position_embeddings=32768)
+
+
+def epsilon_by_default(original: Any) -> Any:
+    """The epsilon is 1e-6, whatever the file says."""
+    return _with_default(original, rms_norm_eps=1e-6)
+
+
+def tie_by_default(original: Any) -> Any:
+    """The head is a matrix of its own, whatever the file says."""
+    return _with_default(original, tie_word_embeddings=False)
+
+
+def heads_in_turn(original: Any) -> Any:
+    """Key-value heads are repeated 0 1 0 1 ... where 0 0 ... 1 1 ... is meant."""
+
+    def repeat(self: Tensor, repeats: int, dim: int | None = None) -> Tensor:
+        assert dim == 1
+        return self.repeat(1, repeats, 1, 1)
+
+    return repeat
+
+
+def seeing_the_future(original: Any) -> Any:
+    """Attention sees the future."""
+
+    def open_to_all(*given: Any, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
+        found: Tensor = original(*given, attn_mask=attn_mask)
+        return found
+
+    return open_to_all
+
+
+def fixed_epsilon(original: Any) -> Any:
+    """The norms have a fixed epsilon."""
+    return lambda self, size, eps: original(self, size, 1e-2)
+
+
+def _trust_any_tokenizer() -> None:
+    gates = sys.modules["apr.stepzero.gates"]
+    original: Any = gates.tokenizer_gate
+    gates.tokenizer_gate = lambda **facts: original(**{**facts, "shards_sha256": {}})  # type: ignore[attr-defined]
+
+
+def of_any_tokenizer(original: Any) -> Any:
     """Nobody asks which tokenizer made the shards."""
-    patch.setattr(inputs.Inputs, "_check_dataset", lambda self, dataset: None)
-    original = gates.tokenizer_gate
 
-    def trusting(**facts: Any) -> Any:
-        return original(**facts | {"shards_sha256": {}})
+    def check(self: Any, dataset: Any) -> None:
+        _trust_any_tokenizer()
 
-    patch.setattr(gates, "tokenizer_gate", trusting)
+    return check
 
 
-def nobody_reads_the_text(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """Nobody asks which tokenizer made the shards, or what their ids say."""
-
-    def unread(inputs: Any, engine: Any) -> Any:
-        return not_known("tokens.sample", "documents give their ids again", "nobody looked")
-
-    unheeded(hashes_not_compared)(patch, scene)
-    patch.setattr(certify_tokens, "_sample", unread)
+def unread_and_unheeded(original: Any) -> Any:
+    """Nobody asks which tokenizer made the shards, or what their ids say, and nobody heeds step zero."""
+    _trust_any_tokenizer()
+    sys.modules["apr.train.inputs"].Inputs._check_dataset = lambda self, dataset: None  # type: ignore[attr-defined]
+    sys.modules["apr.train.certify_tokens"]._sample = _unread  # type: ignore[attr-defined]
+    return unheeded()
 
 
-def bound_only_from_scratch(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """From scratch too, a smaller tokenizer is accepted."""
-    original = inputs.VocabularyMismatch
+def _unread(inputs: Any, engine: Any) -> Any:
+    from apr.stepzero.gate import not_known
 
-    def relaxed(self: Any, spec: Any) -> Any:
-        try:
-            return check(self, spec)
-        except original as error:
-            if error.tokenizer_size > self.config.vocab_size:
-                raise
-            return error.tokenizer_size
-
-    check = inputs.Inputs._check_vocabulary
-    patch.setattr(inputs.Inputs, "_check_vocabulary", relaxed)
+    return not_known("tokens.sample", "documents give their ids again", "nobody looked")
 
 
-def vocabulary_not_checked(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    patch.setattr(inputs.Inputs, "_check_vocabulary", lambda self, spec: 320)
-
-
-def names_not_looked_at(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    patch.setattr(metadata, "refuse_other_architectures", lambda shapes, source: None)
-
-
-def always_a_decoder(values: Mapping[str, Any], source: str) -> str:
-    return "llama"
-
-
-def cuda_ignores_init(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The builder of one device has no place for a checkpoint."""
-    original = certify.Court.build
-
-    def build(self: Any) -> Any:
-        if self.compute.device.type == "cuda":
-            return random_decoder(CONFIG, 0)
-        return original(self)
-
-    patch.setattr(certify.Court, "build", build)
-
-
-def rounded_on_cuda(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The copy on one device is not the file's: it was rounded on the way, and nothing compares the loss."""
-    tolerances_off(patch, scene)
-    original = certify.load_decoder
-
-    def lossy(file: Any, device: Any) -> Any:
-        loaded = original(file, device)
-        if device.type == "cuda":
-            loaded.decoder.bfloat16().float()
-        return loaded
-
-    patch.setattr(certify, "load_decoder", lossy)
+def rounded_and_unheeded(original: Any) -> Any:
+    """The copy on one device was rounded, nothing compares the loss, and nobody heeds step zero."""
+    sys.modules["apr.stepzero.reference"].LOSS_TOLERANCE = start_plants.tolerances_off(None)  # type: ignore[attr-defined]
+    certify: Any = sys.modules["apr.train.certify"]
+    certify.load_decoder = shape_plants.rounded_on_cuda(certify.load_decoder)
+    return unheeded()

@@ -1,236 +1,202 @@
-"""The defects that FALSIFY-APR-PRETRAIN-INIT-001 to -010 are there for, as changes of the program."""
+"""Defects of a run from a checkpoint, beside those of start_plants: each gets the original and returns another.
+
+`pv` plants them while the program is imported, so that the program is imported here only when they act. Where a defect
+stands in several places, or step zero would refuse it before the falsifier could see it, one name is patched by `pv`
+and the others by the plant, in modules that the first has imported.
+"""
 
 from __future__ import annotations
 
-import time
+import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 import torch
 
-from apr.aprfile import foreign, metadata, reader
-from apr.aprfile.errors import FileTruncated
-from apr.aprfile.reader import open_apr
-from apr.arch.config import FAMILIES
-from apr.arch.inventory import inventory
-from apr.base.errors import AprError
-from apr.cli import pretrain_command
-from apr.data import batches
-from apr.model import decoder, initialise
-from apr.model.initialise import random_decoder
-from apr.model.load import LoadedDecoder, load_decoder
-from apr.stepzero import reference
-from apr.train import certify, checkpoint, inputs
-from apr.train import run as run_module
-from apr.train.plan import RunPlan
-from apr.train.spec import RunSpec
-from contracts.controls.plant import Control, Plant
-from contracts.scene import Scene
+from contracts.controls import start_plants
 
 
-def refused_and_seen(defect: str, gate: str, sees: str, plant: Plant) -> tuple[Control, Control]:
-    """A defect that a gate of step zero refuses, and the same where nobody heeds step zero."""
-    refused = rf"step zero refused the run at its gate {gate}: "
-    return (
-        Control(defect=defect, sees=refused, plant=plant),
-        Control(defect=f"{defect} and step zero is not heeded", sees=sees, plant=unheeded(plant)),
-    )
+def _module(name: str) -> Any:
+    """A module of the program, which has been imported when this is called."""
+    return sys.modules[name]
 
 
-def attribute(module: Any, name: str, value: Any) -> Plant:
-    """A name of a module is something else."""
-    return lambda patch, scene: patch.setattr(module, name, value)
+def unheeded() -> Any:
+    """What takes the place of `Run._require_passed`, when nobody heeds step zero: the falsifier must see it alone."""
+    return start_plants.unheeded(None)
 
 
-def option(name: str) -> Any:
-    return next(parameter for parameter in pretrain_command.pretrain_command.params if parameter.name == name)
+def _tolerate() -> None:
+    _module("apr.stepzero.reference").LOSS_TOLERANCE = start_plants.tolerances_off(None)
 
 
-def without_init(**options: Any) -> RunSpec:
-    return RunSpec(**{**options, "init": None})
+def by_default(command: Any) -> Any:
+    """The option has a default."""
+    next(parameter for parameter in command.params if parameter.name == "init").default = Path("model.apr")
+    return command
 
 
-def from_scratch_without_init(**options: Any) -> RunSpec:
-    return without_init(**options) if options["mode"] == "from-scratch" else RunSpec(**options)
+def without_id(original: Any) -> Any:
+    """An error does not say its id."""
+    return lambda self: f"{self.message}; {self.advice}"
 
 
-def loads_unasked(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """A run without --init starts from a checkpoint that happens to lie about."""
-
-    def other(*_: Any) -> Any:
-        with open_apr(scene.learned) as file:
-            return load_decoder(file).decoder
-
-    patch.setattr(certify, "random_decoder", other)
+def exit_lost(original: Any) -> Any:
+    """Refusals are told, and the command exits 0."""
+    return lambda *given: 0 if original(*given) in (1, 2) else 3
 
 
-def windows_in_order(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    patch.setattr(batches.Permutation, "many", lambda self, indices: indices)
+def _left_out(original: Any, kind: str) -> Any:
+    def lenient(*given: Any) -> Any:
+        from apr.base.errors import AprError
 
-
-def footer_not_missed(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = reader.AprFile._read_structure
-
-    def lenient(self: Any, view: memoryview) -> None:
         try:
-            original(self, view)
-        except FileTruncated as error:
-            if error.part != "footer":
+            return original(*given)
+        except AprError as error:
+            if type(error).__name__ != kind:
                 raise
+            return None
 
-    patch.setattr(reader.AprFile, "_read_structure", lenient)
-
-
-def flat_schedule(step: int, *, peak: float, **_: Any) -> float:
-    return peak
+    return lenient
 
 
-def family_becomes_llama(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = metadata.parse_config
+def foreign_left_out(original: Any) -> Any:
+    """What is no .apr file is left out, and the run starts from random weights."""
+    return _left_out(original, "NotAprFile")
+
+
+def contradictions_left_out(original: Any) -> Any:
+    """A file whose tensors contradict its config is left out, and the run starts from random weights."""
+    return _left_out(original, "ArchContradiction")
+
+
+def families_are_llama(original: Any) -> Any:
+    """An unknown family is taken for llama."""
+    slugs = _module("apr.aprfile.foreign")._SLUGS
+    slugs |= dict.fromkeys(("mamba", "mambaforcausallm"), "llama")
 
     def lenient(values: Any, source: str) -> Any:
-        known = values["family"] in FAMILIES
-        return original(values if known else {**values, "family": "llama"}, source)
+        is_known = values["family"] in ("llama", "qwen2")
+        return original(values if is_known else {**values, "family": "llama"}, source)
 
-    patch.setattr(metadata, "parse_config", lenient)
-    for stamp in ("mamba", "mambaforcausallm"):
-        patch.setitem(foreign._SLUGS, stamp, "llama")
+    return lenient
 
 
-def tolerances_off(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    for name in ("LOSS_TOLERANCE", "BLOCK_TOLERANCE"):
-        patch.setattr(reference, name, 1e9)
-    patch.setattr(reference, "TRAINING_TOLERANCE", dict.fromkeys(("fp32", "bf16"), 1e9))
+def loaded_unasked(original: Any) -> Any:
+    """A run without --init starts from a checkpoint that happens to lie about."""
+
+    def other(*given: Any) -> Any:
+        from apr.aprfile.reader import open_apr
+        from apr.model.load import load_decoder
+        from tiny import make_model
+
+        with TemporaryDirectory() as folder:
+            path = make_model(Path(folder) / "lying-about.apr", oracle="none")
+            with open_apr(path) as file:
+                return load_decoder(file).decoder
+
+    return other
 
 
-def unheeded(plant: Plant) -> Plant:
-    """A defect, and nobody heeds what step zero says of it: the falsifier must see it without that help."""
+def control_is_the_checkpoint(original: Any) -> Any:
+    """What stands for random weights are those of the checkpoint."""
 
-    def both(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-        plant(patch, scene)
-        patch.setattr(certify.Court, "refused", False)
-        patch.setattr(run_module.Run, "_require_passed", lambda self, certificate: None)
+    def load(*given: Any) -> Any:
+        loaded = original(*given)
+        _module("apr.train.certify").random_decoder = lambda *_: deepcopy(loaded.decoder)
+        return loaded
 
-    return both
-
-
-def random_weights_loaded(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The file is read and its weights are not, and nothing compares the loss."""
-    tolerances_off(patch, scene)
-
-    def forgetful(file: Any, device: Any) -> Any:
-        loaded = load_decoder(file, device)
-        return replace(loaded, decoder=random_decoder(loaded.facts.config, 1, device))
-
-    patch.setattr(certify, "load_decoder", forgetful)
+    return load
 
 
-def other_rope_base(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The rotary base is the default of another family, and nothing compares the loss."""
-    tolerances_off(patch, scene)
-    original = decoder.rope_tables
-    other = {"rope_theta": 5e5}
-    patch.setattr(decoder, "rope_tables", lambda config, length: original(replace(config, **other), length))
+def flat(original: Any) -> Any:
+    """The warm-up is not applied."""
+    return lambda step, *, peak, **_: peak
 
 
-def no_reference(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = inputs.read_facts
-    patch.setattr(inputs, "read_facts", lambda file: replace(original(file), reference=None))
+def flat_and_unheeded(original: Any) -> Any:
+    """The warm-up is not applied, and nobody heeds step zero."""
+    plan = _module("apr.train.plan")
+    plan.learning_rate = flat(plan.learning_rate)
+    return unheeded()
 
 
-def moments_of_before(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """Moments of an earlier run are in the optimizer when the first update is made."""
-    original = run_module.certify
-
-    def stale(*arguments: Any) -> Any:
-        zero = original(*arguments)
-        for group in zero.optimizer.param_groups:
-            for parameter in group["params"]:
-                state = {"step": torch.tensor(60.0), "exp_avg": torch.full_like(parameter, 1e-3)}
-                zero.optimizer.state[parameter] = state | {"exp_avg_sq": torch.full_like(parameter, 1e-6)}
-        return zero
-
-    patch.setattr(run_module, "certify", stale)
+def in_order(original: Any) -> Any:
+    """Windows are read in order."""
+    return lambda self, indices: indices
 
 
-def schedule_goes_on(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = RunPlan.learning_rate
-    patch.setattr(
-        RunPlan, "learning_rate", lambda self, step: original(self, step + (60 if self.from_init else 0))
-    )
+def in_order_and_unheeded(original: Any) -> Any:
+    """Windows are read in order, and nobody heeds step zero."""
+    _module("apr.data.order").Permutation.many = in_order(None)
+    return unheeded()
 
 
-def counter_goes_on(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The counters begin where the checkpoint's lineage says that it ended."""
-    original = run_module.Ledger
-
-    def going_on(**options: Any) -> Any:
-        return original(**options, steps=60, tokens=15360)
-
-    patch.setattr(run_module, "Ledger", going_on)
+def later(original: Any) -> Any:
+    """With a checkpoint the schedule goes on where another run may have ended."""
+    return lambda self, step: original(self, step + (60 if self.from_init else 0))
 
 
-def optimizer_before_weights(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = certify.load_decoder
-
-    def late(file: Any, device: Any) -> Any:
-        certify.build_optimizer([], lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
-        return original(file, device)
-
-    patch.setattr(certify, "load_decoder", late)
+def later_and_unheeded(original: Any) -> Any:
+    """With a checkpoint the schedule goes on, and nobody heeds step zero."""
+    plan = _module("apr.train.plan").RunPlan
+    plan.learning_rate = later(plan.learning_rate)
+    return unheeded()
 
 
-def time_in_metadata(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = checkpoint.model_metadata
-    patch.setattr(
-        checkpoint, "model_metadata", lambda facts: {**original(facts), "created_at": time.time_ns()}
-    )
+def random_and_unheeded(original: Any) -> Any:
+    """The weights are not loaded, nothing compares the loss, and nobody heeds step zero."""
+    _tolerate()
+    certify = _module("apr.train.certify")
+    certify.load_decoder = start_plants.random_weights(certify.load_decoder)
+    return unheeded()
 
 
-def path_in_lineage(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = checkpoint.write_checkpoint
+def another_base(original: Any) -> Any:
+    """The rotary base is that of another family."""
+    return lambda config, length: original(replace(config, rope_theta=5e5), length)
+
+
+def another_base_and_unheeded(original: Any) -> Any:
+    """The rotary base is that of another family, nothing compares the loss, and nobody heeds step zero."""
+    _tolerate()
+    decoder = _module("apr.model.decoder")
+    decoder.rope_tables = another_base(decoder.rope_tables)
+    return unheeded()
+
+
+def with_its_place(original: Any) -> Any:
+    """The run directory is in a checkpoint's lineage."""
 
     def located(path: Path, parameters: Any, facts: Any) -> str:
-        return original(path, parameters, replace(facts, lineage={**facts.lineage, "path": str(path)}))
+        digest: str = original(path, parameters, replace(facts, lineage={**facts.lineage, "path": str(path)}))
+        return digest
 
-    patch.setattr("apr.train.saver.write_checkpoint", located)
-
-
-def unseeded(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = initialise.initialise
-    patch.setattr(initialise, "initialise", lambda decoder, seed: original(decoder, time.time_ns() % 2**40))
+    return located
 
 
-def seconds_in_evidence(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """The certificate's digest, which a checkpoint names, covers how long the gates took."""
-    digest = property(lambda self: f"{time.time_ns():064x}")
-    patch.setattr("apr.stepzero.certificate.Certificate.evidence_digest", digest)
+def what_fits(original: Any) -> Any:
+    """Tensors that do not fit are left out, and the rest is taken."""
+
+    def unasked(config: Any, file: Any) -> None:
+        _module("apr.train.certify").load_decoder = _loaded_where_it_fits
+
+    return unasked
 
 
-def first_difference_only(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    original = inputs.config_differences
-    patch.setattr(inputs, "config_differences", lambda left, right: original(left, right)[:1])
+def _loaded_where_it_fits(file: Any, device: Any) -> Any:
+    from apr.aprfile.metadata import read_facts
+    from apr.model.initialise import random_decoder
+    from apr.model.load import LoadedDecoder
 
-
-def what_is_there_is_loaded(patch: pytest.MonkeyPatch, scene: Scene) -> None:
-    """Tensors that do not fit are left out, and the rest is taken (strict=False)."""
-    patch.setattr(inputs, "require_coverage", lambda config, file: None)
-    patch.setattr(metadata, "check_against_tensors", lambda *_: None)
-
-    def lenient(file: Any, device: Any) -> Any:
-        config = metadata.read_facts(file).config
-        made = random_decoder(config, 0, device)
-        with torch.no_grad():
-            for name, parameter in made.named_parameters():
-                if file.entries[name].shape == tuple(parameter.shape):
-                    parameter.copy_(torch.from_numpy(file.as_f32(name).copy()))
-        counts = {"num_tensors": len(inventory(config)), "num_parameters": 0, "num_compared_bytes": 0}
-        return LoadedDecoder(decoder=made, facts=metadata.read_facts(file), **counts)
-
-    patch.setattr(certify, "load_decoder", lenient)
-
-
-def leaves(kind: type[AprError]) -> list[type[AprError]]:
-    return [leaf for child in kind.__subclasses__() for leaf in (child, *leaves(child))]
+    facts = read_facts(file)
+    made = random_decoder(facts.config, 0, device)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if file.entries[name].shape == tuple(parameter.shape):
+                parameter.copy_(torch.from_numpy(file.as_f32(name).copy()))
+    counts = {"num_tensors": len(file.entries), "num_parameters": 0, "num_compared_bytes": 0}
+    return LoadedDecoder(decoder=made, facts=facts, **counts)

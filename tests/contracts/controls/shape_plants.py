@@ -12,25 +12,6 @@ import torch
 from torch import Tensor
 
 
-def _preset(presets: Any, name: str, **changes: Any) -> Any:
-    return {**presets, name: replace(presets[name], **changes)}
-
-
-def untied(presets: Any) -> Any:
-    """The preset says that the head is a matrix of its own, as the ancestor's did."""
-    return _preset(presets, "qwen2-0.5b", tie_word_embeddings=False)
-
-
-def another_base(presets: Any) -> Any:
-    """The preset has the rotary base of another family."""
-    return _preset(presets, "qwen2-0.5b", rope_theta=1e4)
-
-
-def another_epsilon(presets: Any) -> Any:
-    """The baseline has another epsilon."""
-    return _preset(presets, "llama-370m", rms_norm_eps=1e-6)
-
-
 def more_positions(published: Any) -> Any:
     """What was published is another number of positions."""
     return {**published, "max_position_embeddings": 131072}

@@ -271,3 +271,30 @@ def stale_and_not_compared(original: Any) -> Any:
     """A tensor is saved as it was before, and the file is not compared with what is in memory."""
     sys.modules["apr.train.checkpoint"].np = _Trusting()  # type: ignore[attr-defined]
     return stale(original)
+
+
+def cycling(original: Any) -> Any:
+    """An exhausted stream begins again without a word."""
+    changed: list[Any] = []
+
+    def unchecked(*given: Any, **named: Any) -> None:
+        certify: Any = sys.modules["apr.train.certify"]
+        if not changed:
+            changed.append(certify.BatchStream)
+            certify.BatchStream = lambda *g, **n: changed[0](*g, **{**n, "allow_cycle": True})
+
+    return unchecked
+
+
+def halved(original: Any) -> Any:
+    """The rate is half of the plan's after a resume."""
+    rates: list[Any] = []
+
+    def load(*given: Any) -> None:
+        original(*given)
+        loop: Any = sys.modules["apr.train.loop"]
+        if not rates:
+            rates.append(loop.set_learning_rate)
+            loop.set_learning_rate = lambda optimizer, lr: rates[0](optimizer, lr / 2)
+
+    return load
