@@ -83,15 +83,6 @@ def clear_unfinished(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def discard_undescribed(run_dir: Path, checkpoint: str) -> None:
-    """Remove a checkpoint whose save failed before its metadata was there: nothing lists it; the disk may be full."""
-    if (run_dir / f"{checkpoint.removesuffix('.apr')}.metadata.json").exists():
-        return
-    with suppress(OSError):
-        (run_dir / checkpoint).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / adapter_folder(checkpoint), ignore_errors=True)
-
-
 def forget(run_dir: Path, keep: str, best: str | None) -> None:
     """Remove the states and checkpoints that the plan does not keep, once newer ones are whole."""
     steps = saved_steps(run_dir)

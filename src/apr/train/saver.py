@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from apr.aprfile.metadata import ModelFacts
-from apr.base.errors import AprError
 from apr.evals.loss import EvalLoss
 from apr.model.decoder import Decoder
 from apr.model.lora import base_parameters, replaced, to_peft
@@ -36,7 +35,7 @@ from apr.train.ledger import Ledger
 from apr.train.merge import Merge, merge_for_saving, write_adapter
 from apr.train.plan import RunPlan
 from apr.train.run_dir import RunDir
-from apr.train.run_state import RunState, adapter_folder, discard_undescribed, forget
+from apr.train.run_state import RunState, adapter_folder, forget
 from apr.train.state import moment_tensors, write_state
 from apr.train.subset import Subset, trained_parameters
 
@@ -164,19 +163,15 @@ class Saver:
         if made.metadata is None:
             write_state(run_dir, state, made.moments, write_weights=write_weights, adapters=made.adapters)
         else:
-            try:
-                self.run_dir.checkpoints.mkdir(exist_ok=True)
-                state = replace(state, weights_digest=write_weights(run_dir / state.weights))
-                write_state(
-                    run_dir,
-                    state,
-                    made.moments,
-                    before_commit=lambda done: self._describe(made, done),
-                    adapters=made.adapters,
-                )
-            except AprError:
-                discard_undescribed(run_dir, state.weights)
-                raise
+            self.run_dir.checkpoints.mkdir(exist_ok=True)
+            state = replace(state, weights_digest=write_weights(run_dir / state.weights))
+            write_state(
+                run_dir,
+                state,
+                made.moments,
+                before_commit=lambda done: self._describe(made, done),
+                adapters=made.adapters,
+            )
             self.committed.append(state.weights)
         self.last_step = state.step
         forget(run_dir, self.plan.keep, made.best[0] if made.best else None)

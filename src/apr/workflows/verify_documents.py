@@ -59,6 +59,16 @@ class Run:
         """The metadata of the last checkpoint."""
         return next(reversed(self.epochs.values()), None)
 
+    @property
+    def unfinished(self) -> str | None:
+        """The checkpoint of a save that failed behind its weights: it may be whole, and nothing here vouches for it."""
+        number = len(self.record["checkpoints"]) + 1
+        name = f"ckpt/epoch-{number:03d}"
+        was_due = len(self.lines) >= min(number * self.plan.steps_per_epoch, self.plan.num_steps) > 0
+        is_described = (self.folder / f"{name}.metadata.json").exists()
+        is_there = (self.folder / f"{name}.apr").is_file() and not is_described
+        return f"{name}.apr" if self.record["outcome"] == "REFUSED" and was_due and is_there else None
+
 
 def read_document(folder: Path, name: str) -> tuple[list[Check], dict[str, Any] | None]:
     """A document that must be there, in the bytes that apr writes."""

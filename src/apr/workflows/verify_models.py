@@ -22,6 +22,10 @@ def checkpoint_checks(run: Run, say: Say) -> Iterator[Check]:
     for path in sorted(run.folder.glob("ckpt/*.apr")):
         name = path.relative_to(run.folder).as_posix()
         check_id, said = name.removesuffix(".apr"), run.epochs.get(name, {})
+        if name == run.unfinished:
+            claim = "it is what the save that failed had written"
+            yield unjudged(f"{check_id}.file", claim, "weights", "the metadata that was to follow")
+            continue
         opened, facts = open_model(f"{check_id}.file", path, said.get("file_digest"), say)
         yield opened
         if facts is None:

@@ -41,6 +41,8 @@ def subset_checks(run: Run, init: Path | None) -> Iterator[Check]:
         return
     for path in sorted(run.folder.glob("ckpt/*.apr")):
         name = path.relative_to(run.folder).as_posix()
+        if name == run.unfinished:
+            continue  # told already, see `checkpoint_checks`
         try:
             with open_apr(path, "structure") as file:
                 yield from _checkpoint(run, name, file, inputs, init)

@@ -177,7 +177,11 @@ def test_a_run_that_is_interrupted_records_nothing_and_leaves_nothing(
     contracts, bundle = str(trial.root / "contracts"), str(trial.root / "b.tar.gz")
     assert pv("bundle", contracts, "-o", bundle).code == 0
     more = [contracts] if name == "falsify" else [bundle, "--project", str(trial.root)]
-    command = [sys.executable, "-m", "pv", name, *more]
+    # Under nohup the tests are deaf to SIGHUP, and so would be what they start.
+    heard = "import signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_DFL); "
+    start = heard + "import os; os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    deaf = number == signal.SIGHUP
+    command = [sys.executable, *(["-c", start, str(int(number))] if deaf else []), "-m", "pv", name, *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         sleeper = _wait_for_child(process.pid)
         process.send_signal(number)
