@@ -45,7 +45,7 @@ setup: $(VENV)/.done
 demo: $(VENV)/.done
 	@$(VENV)/bin/apr demo -o demo
 
-# The claims of contracts/ take some ten minutes the first time, and later only what was touched since; what is marked
+# The claims of contracts/ take some eight minutes the first time, and later only what was touched since; what is marked
 # as one is left to pv.
 test: $(DEV)/.done
 	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -m "not live and not claim" -n 2 --dist loadfile --durations=10
